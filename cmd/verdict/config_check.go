@@ -1,0 +1,65 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// checkReport is the answer of config check.
+type checkReport struct {
+	OK       bool      `json:"ok"`
+	Problems []Problem `json:"problems"`
+	Warnings []Warning `json:"warnings"`
+}
+
+// checkConfig tells whether serve would take the configuration. The error
+// says why that cannot be told.
+func checkConfig(f *configFlags, environ []string) (checkReport, error) {
+	c, warnings, err := loadConfig(f, environ)
+	problems, invalid := errors.AsType[Problems](err)
+	if err != nil && !invalid {
+		return checkReport{}, err
+	}
+	if err == nil {
+		problems = c.checkFiles()
+	}
+	return checkReport{OK: len(problems) == 0, Problems: problems, Warnings: warnings}, nil
+}
+
+// String gives the report one finding a line.
+func (r checkReport) String() string {
+	var b strings.Builder
+	for _, p := range r.Problems {
+		fmt.Fprintf(&b, "error: %s\n", p)
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	if r.OK {
+		b.WriteString("the configuration is valid\n")
+	}
+	return b.String()
+}
+
+// checkFiles looks into the files that the configuration names.
+func (c *Config) checkFiles() Problems {
+	r := &checker{config: c}
+	if t := c.Server.TLS; t.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
+			r.fail("server.tls.cert_file", "cannot be used with its key: %v", err)
+		}
+		if t.ClientCAFile != "" {
+			pem, err := os.ReadFile(t.ClientCAFile)
+			if err != nil {
+				r.fail("server.tls.client_ca_file", "cannot be read: %v", err)
+			} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+				r.fail("server.tls.client_ca_file", "%s holds no certificate; give a PEM file", t.ClientCAFile)
+			}
+		}
+	}
+	return r.problems
+}

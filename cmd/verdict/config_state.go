@@ -1,0 +1,206 @@
+package main
+
+import "time"
+
+// BundlesConfig is the bundles part.
+type BundlesConfig struct {
+	// Keys that a bundle may be signed with.
+	VerificationKeys []VerificationKeyConfig `key:"verification_keys"`
+	// Take bundles without a signature. On with `--dev` unless
+	// `verification_keys` are given.
+	AllowUnsigned bool `key:"allow_unsigned"`
+	// Revisions kept of each bundle for rollback.
+	KeepRevisions int `key:"keep_revisions"`
+	// Days that a revision is kept.
+	KeepDays int `key:"keep_days"`
+	// Age at which an active bundle counts as stale in health and metrics.
+	// 0: never.
+	MaxAge time.Duration `key:"max_age"`
+	// What a bundle must pass before it is activated.
+	Gates GatesConfig `key:"gates"`
+	// Bundle servers that verdict pulls from.
+	Sources []BundleSourceConfig `key:"sources"`
+	// How a canary activation is shared out.
+	Canary CanaryConfig `key:"canary"`
+}
+
+// VerificationKeyConfig is one entry of bundles.verification_keys.
+type VerificationKeyConfig struct {
+	// The key id in the signature.
+	ID string `key:"id"`
+	// `EdDSA`, `ES256`, `ES384`, `ES512`, `PS256`, `PS384`, `PS512`, `RS256`,
+	// `RS384`, `RS512`.
+	Algorithm string `key:"algorithm"`
+	// The public key, PEM.
+	File string `key:"file"`
+	// Bundles that the key may sign. Empty: every one.
+	Names []string `key:"names"`
+	// When the key becomes valid, RFC 3339. Absent: always was.
+	NotBefore time.Time `key:"not_before"`
+	// When the key ends to be valid, RFC 3339. Absent: never.
+	NotAfter time.Time `key:"not_after"`
+}
+
+// GatesConfig is bundles.gates.
+type GatesConfig struct {
+	// Least line coverage of the bundle's tests, in percent. 0: off.
+	Coverage float64 `key:"coverage"`
+	// Most that evaluation may become slower than in the active revision, in
+	// percent. 0: off.
+	Benchmark float64 `key:"benchmark"`
+	// Recorded decisions that are replayed and must not change. 0: off.
+	Replay int `key:"replay"`
+	// Time of the bundle's own tests, which always run.
+	TestsTimeout time.Duration `key:"tests_timeout"`
+}
+
+// BundleSourceConfig is one entry of bundles.sources.
+type BundleSourceConfig struct {
+	// The bundle's name here.
+	Name string `key:"name"`
+	// Where it is: https, or http on loopback.
+	URL string `key:"url"`
+	// A file with the bearer token for it.
+	TokenFile string `key:"token_file"`
+	// Authorities of its certificate, PEM. Empty: the system's.
+	CAFile string `key:"ca_file"`
+	// Time between two looks.
+	Interval time.Duration `key:"interval"`
+}
+
+// CanaryConfig is bundles.canary.
+type CanaryConfig struct {
+	// JSON Pointer into the input to the value that a request is assigned
+	// by, so that one subject always meets the same revision.
+	Subject string `key:"subject"`
+}
+
+// KeysConfig is the keys part.
+type KeysConfig struct {
+	// `local` or `vault`.
+	Provider string `key:"provider"`
+	// Keys in Vault or OpenBao.
+	Vault VaultConfig `key:"vault"`
+	// Keys in the data folder, sealed under a master key.
+	Local LocalKeysConfig `key:"local"`
+	// Escrow of keys.
+	Escrow EscrowConfig `key:"escrow"`
+	// What each classification of data asks of its keys.
+	Policies KeyPoliciesConfig `key:"policies"`
+}
+
+// VaultConfig is keys.vault.
+type VaultConfig struct {
+	// Vault's URL: https, or http on loopback.
+	Address string `key:"address"`
+	// Vault namespace.
+	Namespace string `key:"namespace"`
+	// Where the transit engine is mounted.
+	Mount string `key:"mount"`
+	// Authorities of Vault's certificate, PEM. Empty: the system's.
+	CAFile string `key:"ca_file"`
+	// Time of all calls to Vault that one request makes.
+	Timeout time.Duration `key:"timeout"`
+	// What the names of verdict's keys begin with.
+	KeyPrefix string `key:"key_prefix"`
+	// How verdict logs in.
+	Auth VaultAuthConfig `key:"auth"`
+}
+
+// VaultAuthConfig is keys.vault.auth.
+type VaultAuthConfig struct {
+	// `token`, `approle`, `kubernetes`, `jwt` or `cert`.
+	Method string `key:"method"`
+	// Where the method is mounted. Empty: at its own name.
+	Mount string `key:"mount"`
+	// The role to log in as (kubernetes, jwt, cert).
+	Role string `key:"role"`
+	// A file with the token (token).
+	TokenFile string `key:"token_file"`
+	// A file with the role id (approle).
+	RoleIDFile string `key:"role_id_file"`
+	// A file with the secret id (approle).
+	SecretIDFile string `key:"secret_id_file"`
+	// A file with the JWT (kubernetes, jwt); read again at each login.
+	JWTFile string `key:"jwt_file"`
+	// Client certificate, PEM (cert).
+	CertFile string `key:"cert_file"`
+	// Its private key, PEM (cert).
+	KeyFile string `key:"key_file"`
+}
+
+// LocalKeysConfig is keys.local; at most one of its keys is set.
+type LocalKeysConfig struct {
+	// A file with the master key.
+	MasterKeyFile string `key:"master_key_file"`
+	// A file with the passphrase that the master key is derived from.
+	PassphraseFile string `key:"passphrase_file"`
+	// The name of the environment variable that holds the master key.
+	MasterKeyEnv string `key:"master_key_env"`
+}
+
+// EscrowConfig is keys.escrow.
+type EscrowConfig struct {
+	// A file with the public key that escrowed keys are wrapped to, PEM.
+	PublicKey string `key:"public_key"`
+	// Refuse to encrypt, rather than report, when a key that must be
+	// escrowed is not.
+	Enforce bool `key:"enforce"`
+}
+
+// KeyPoliciesConfig is keys.policies.
+type KeyPoliciesConfig struct {
+	// Public data, which is not encrypted.
+	Public KeyPolicyConfig `key:"public"`
+	// Internal data.
+	Internal KeyPolicyConfig `key:"internal"`
+	// Confidential data.
+	Confidential KeyPolicyConfig `key:"confidential"`
+	// Restricted data.
+	Restricted KeyPolicyConfig `key:"restricted"`
+	// Top secret data.
+	TopSecret KeyPolicyConfig `key:"top_secret"`
+}
+
+// KeyPolicyConfig is keys.policies of one classification.
+type KeyPolicyConfig struct {
+	// `aes256-gcm96` or `rsa-4096`.
+	Algorithm string `key:"algorithm"`
+	// Days after which a key is rotated, 1 to 365.
+	RotationDays int `key:"rotation_days"`
+	// Keys must be recoverable from escrow.
+	RequireKeyEscrow bool `key:"require_key_escrow"`
+	// Data keys may be kept in memory.
+	AllowKeyCaching bool `key:"allow_key_caching"`
+	// Minutes that a data key is kept in memory, 0 to 1440.
+	MaxCacheTimeMinutes int `key:"max_cache_time_minutes"`
+}
+
+// AuditConfig is the audit part.
+type AuditConfig struct {
+	// `durable`: a record is on disk before the answer. `queued`: the answer
+	// waits for the queue only. `off`: no log, with `--dev` only.
+	Durability string `key:"durability"`
+	// The queue before the writer.
+	Queue QueueConfig `key:"queue"`
+	// Time that a request without a deadline waits for room in the queue and
+	// for the disk; then 503.
+	QueueWait time.Duration `key:"queue_wait"`
+	// Free space at which decisions are refused; at twice as much a warning
+	// is logged.
+	MinFreeBytes Size `key:"min_free_bytes"`
+	// Time that the process stays up after a failed write, answering 503,
+	// before it ends.
+	PoisonLinger time.Duration `key:"poison_linger"`
+	// Names of members whose values are masked in records, in any case and
+	// at any depth.
+	MaskKeys []string `key:"mask_keys"`
+}
+
+// QueueConfig is audit.queue.
+type QueueConfig struct {
+	// Records that may wait.
+	Records int `key:"records"`
+	// Bytes that may wait.
+	Bytes Size `key:"bytes"`
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/verdict-pdp/verdict/api/tokens"
+)
+
+// maxDays bounds the ages that are counted in days.
+const maxDays = 36500
+
+// signatures are the signature algorithms with a public key; a shared secret
+// proves nothing about who signed.
+func signatures() []string {
+	return []string{"EdDSA", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"}
+}
+
+// at names a key of entry i of a list.
+func at(list string, i int, key string) string {
+	return list + "[" + strconv.Itoa(i) + "]." + key
+}
+
+func (r *checker) bundles(b *BundlesConfig) {
+	const keys, sources = "bundles.verification_keys", "bundles.sources"
+	ids := map[string]bool{}
+	for i, k := range b.VerificationKeys {
+		r.require(at(keys, i, "id"), k.ID, "the key id that signatures name")
+		if ids[k.ID] {
+			r.fail(at(keys, i, "id"), "%q is given twice; give each key its own", k.ID)
+		}
+		ids[k.ID] = true
+		r.oneOf(at(keys, i, "algorithm"), k.Algorithm, signatures()...)
+		r.require(at(keys, i, "file"), k.File, "the file of the public key")
+		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
+			r.fail(at(keys, i, "not_after"), "is not after not_before, so the key is never valid; write a later time")
+		}
+	}
+	r.between("bundles.keep_revisions", b.KeepRevisions, 1, 10_000)
+	r.between("bundles.keep_days", b.KeepDays, 0, maxDays)
+	r.duration("bundles.max_age", b.MaxAge, 0, maxDays*24*time.Hour)
+	if g := b.Gates.Coverage; g < 0 || g > 100 {
+		r.fail("bundles.gates.coverage", "%v is out of bounds; write a percentage from 0 to 100", g)
+	}
+	if b.Gates.Benchmark < 0 {
+		r.fail("bundles.gates.benchmark", "%v is out of bounds; write a percentage of 0 or more", b.Gates.Benchmark)
+	}
+	r.between("bundles.gates.replay", b.Gates.Replay, 0, 10_000_000)
+	r.duration("bundles.gates.tests_timeout", b.Gates.TestsTimeout, time.Millisecond, time.Hour)
+	for i, s := range b.Sources {
+		r.require(at(sources, i, "name"), s.Name, "the bundle's name")
+		r.url(at(sources, i, "url"), s.URL)
+		r.duration(at(sources, i, "interval"), s.Interval, time.Second, 24*time.Hour)
+	}
+	if p := b.Canary.Subject; p != "" && !strings.HasPrefix(p, "/") {
+		r.fail("bundles.canary.subject", "%q is not a JSON Pointer; write for example /subject/id", p)
+	}
+}
+
+func (r *checker) keys(k *KeysConfig) {
+	r.oneOf("keys.provider", k.Provider, "local", "vault")
+	if k.Provider == "vault" || k.Vault.Address != "" {
+		r.url("keys.vault.address", k.Vault.Address)
+	}
+	r.require("keys.vault.mount", k.Vault.Mount, "where the transit engine is mounted")
+	r.duration("keys.vault.timeout", k.Vault.Timeout, 10*time.Millisecond, 3*time.Second)
+	r.oneOf("keys.vault.auth.method", k.Vault.Auth.Method, "token", "approle", "kubernetes", "jwt", "cert")
+	given := 0
+	for _, v := range []string{k.Local.MasterKeyFile, k.Local.PassphraseFile, k.Local.MasterKeyEnv} {
+		if v != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		r.fail("keys.local", "takes one of master_key_file, passphrase_file and master_key_env")
+	}
+	if k.Escrow.Enforce {
+		r.require("keys.escrow.public_key", k.Escrow.PublicKey, "the file of the escrow key, since keys.escrow.enforce is on")
+	}
+	for _, p := range []struct {
+		name   string
+		policy KeyPolicyConfig
+	}{
+		{"public", k.Policies.Public},
+		{"internal", k.Policies.Internal},
+		{"confidential", k.Policies.Confidential},
+		{"restricted", k.Policies.Restricted},
+		{"top_secret", k.Policies.TopSecret},
+	} {
+		prefix := "keys.policies." + p.name + "."
+		r.oneOf(prefix+"algorithm", p.policy.Algorithm, "aes256-gcm96", "rsa-4096")
+		r.between(prefix+"rotation_days", p.policy.RotationDays, 1, 365)
+		r.between(prefix+"max_cache_time_minutes", p.policy.MaxCacheTimeMinutes, 0, 1440)
+	}
+}
+
+func (r *checker) audit(a *AuditConfig, dev bool) {
+	r.oneOf("audit.durability", a.Durability, "durable", "queued", "off")
+	if a.Durability == "off" && !dev {
+		r.fail("audit.durability", "\"off\" keeps no record and is for --dev only; write durable or queued")
+	}
+	r.between("audit.queue.records", a.Queue.Records, 1, 1<<20)
+	r.size("audit.queue.bytes", a.Queue.Bytes, 64*KiB, 16*GiB)
+	r.duration("audit.queue_wait", a.QueueWait, time.Millisecond, time.Minute)
+	r.size("audit.min_free_bytes", a.MinFreeBytes, 0, 1<<50)
+	r.duration("audit.poison_linger", a.PoisonLinger, 0, time.Hour)
+	for _, k := range a.MaskKeys {
+		r.require("audit.mask_keys", k, "the name of a member")
+	}
+}
+
+func (r *checker) authn(a *AuthnConfig) {
+	const issuers, certificates = "authn.issuers", "authn.certificates"
+	for i, s := range a.Issuers {
+		r.url(at(issuers, i, "issuer"), s.Issuer)
+		r.require(at(issuers, i, "audience"), s.Audience, "the audience that tokens must have")
+		if len(s.Algorithms) == 0 {
+			r.fail(at(issuers, i, "algorithms"), "is empty; list the algorithms that are accepted, for example [ES256]")
+		}
+		r.allOf(at(issuers, i, "algorithms"), s.Algorithms, signatures()...)
+		r.exactlyOne(issuers+"["+strconv.Itoa(i)+"]", "jwks_url", s.JWKSURL, "jwks_file", s.JWKSFile)
+		if s.JWKSURL != "" {
+			r.url(at(issuers, i, "jwks_url"), s.JWKSURL)
+		}
+		r.allOf(at(issuers, i, "accept"), s.Accept, "at+jwt", "JWT")
+		for value, scopes := range s.Scopes.Map {
+			r.scopes(at(issuers, i, "scopes.map."+value), scopes)
+		}
+	}
+	for i, c := range a.Certificates {
+		r.exactlyOne(certificates+"["+strconv.Itoa(i)+"]", "san", c.SAN, "subject", c.Subject)
+		r.require(at(certificates, i, "name"), c.Name, "the caller's name in records")
+		r.scopes(at(certificates, i, "scopes"), c.Scopes)
+	}
+}
+
+// maxDepth keeps what recurses over an input off the end of the stack.
+const maxDepth = 1000
+
+func (r *checker) limits(l *LimitsConfig) {
+	r.size("limits.request_body", l.RequestBody, 1, GiB)
+	r.size("limits.data_body", l.DataBody, 1, 16*GiB)
+	r.size("limits.crypto_body", l.CryptoBody, 1, GiB)
+	r.between("limits.depth", l.Depth, 1, maxDepth)
+	r.between("limits.members", l.Members, 1, 100_000_000)
+	r.duration("limits.evaluation", l.Evaluation, time.Millisecond, time.Minute)
+	r.size("limits.bundle_packed", l.BundlePacked, 1, 16*GiB)
+	r.size("limits.bundle_unpacked", l.BundleUnpacked, 1, 64*GiB)
+	r.between("limits.bundle_files", l.BundleFiles, 1, 10_000_000)
+	r.between("limits.bundle_ratio", l.BundleRatio, 1, 100_000)
+}
+
+// scopes checks the scopes of a caller.
+func (r *checker) scopes(key string, scopes []string) {
+	if _, err := tokens.ParseScopes(scopes); err != nil {
+		r.fail(key, "%v", err)
+	}
+}

@@ -1,0 +1,236 @@
+package main_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	verdict "github.com/verdict-pdp/verdict/cmd/verdict"
+)
+
+// Each row is refused, naming the key and what would be right.
+func TestValidation(t *testing.T) {
+	for _, tt := range []struct {
+		args string // separated by |
+		want string
+	}{
+		{"--addr=|", `server.addr: is empty; give HOST:PORT`},
+		{"--addr=here", `server.addr: "here" is not HOST:PORT; write for example 127.0.0.1:8181 (--addr)`},
+		{"--addr=127.0.0.1:99999", `server.addr: "127.0.0.1:99999" is not HOST:PORT`},
+		{"--addr=:8181", `server.addr: ":8181" is not loopback and would be served in plaintext`},
+		{"--addr=10.0.0.1:8181|--dev", `server.addr: "10.0.0.1:8181" is not loopback, and --dev serves loopback only`},
+		{"server.allow_plaintext=true|--addr=:8181|--dev", `server.addr: ":8181" is not loopback, and --dev serves loopback only`},
+		{"server.admin_addr=0.0.0.0:9", `server.admin_addr: "0.0.0.0:9" is not loopback and would`},
+		{"server.diagnostic_addr=127.0.0.1:8181", `server.diagnostic_addr: "127.0.0.1:8181" is the address of server.addr too`},
+		{"server.public_url=verdict.example", `server.public_url: is not the URL of a server`},
+		{"server.tls.cert_file=c.pem", `server.tls.key_file: is empty though server.tls.cert_file is given`},
+		{"server.tls.key_file=k.pem", `server.tls.cert_file: is empty though server.tls.key_file is given`},
+		{"server.tls.client_ca_file=ca.pem", `server.tls.client_ca_file: needs TLS`},
+		{"server.open=decied", `server.open: "decied" is not known; write decide`},
+		{"server.max_in_flight=0", `server.max_in_flight: 0 is out of bounds; write a number from 1`},
+		{"server.max_header=1", `server.max_header: 1 is out of bounds; write a size from 4KiB`},
+		{"server.read_header_timeout=0s", `server.read_header_timeout: 0s is out of bounds`},
+		{"data_dir=", `data_dir: is empty; give a folder`},
+		{"opa.default_decision=/system/main", `opa.default_decision: "/system/main" is not the path of a decision; write it without slashes`},
+		{"opa.authentication=tokn", `opa.authentication: "tokn" is not known; write verdict, token, tls, off (nearest: token)`},
+		{"opa.authorization=on", `opa.authorization: "on" is not known`},
+		{"authzen.search_limit=0", `authzen.search_limit: 0 is out of bounds`},
+		{"extauthz.trusted_peers=10.0.0.0/33", `extauthz.trusted_peers: "10.0.0.0/33" is not an address or network`},
+		{"extauthz.path_overrides=a//b", `extauthz.path_overrides: "a//b" is not the path of a decision`},
+		{"forwardauth.trusted_proxies=proxy", `forwardauth.trusted_proxies: "proxy" is not an address`},
+		{"bundles.verification_keys=[{}]", `bundles.verification_keys[0].id: is empty`},
+		{"bundles.verification_keys=[{id: a, algorithm: HS256}]", `bundles.verification_keys[0].algorithm: "HS256" is not known`},
+		{"bundles.verification_keys=[{id: a}, {id: a}]", `bundles.verification_keys[1].id: "a" is given twice`},
+		{"bundles.verification_keys=[{not_before: 2027-01-01T00:00:00Z, not_after: 2026-01-01T00:00:00Z}]", `not_after: is not after not_before`},
+		{"bundles.keep_revisions=0", `bundles.keep_revisions: 0 is out of bounds`},
+		{"bundles.gates.coverage=101", `bundles.gates.coverage: 101 is out of bounds`},
+		{"bundles.gates.benchmark=-1", `bundles.gates.benchmark: -1 is out of bounds`},
+		{"bundles.sources=[{name: a, url: 'http://far.example/a', interval: 1m}]", `bundles.sources[0].url: is not https; http is for loopback only`},
+		{"bundles.sources=[{name: a, url: 'https://far.example/a'}]", `bundles.sources[0].interval: 0s is out of bounds`},
+		{"bundles.canary.subject=subject", `bundles.canary.subject: "subject" is not a JSON Pointer`},
+		{"keys.provider=valt", `keys.provider: "valt" is not known; write local, vault (nearest: vault)`},
+		{"keys.provider=vault", `keys.vault.address: is not a URL`},
+		{"keys.vault.address=https://u:secret@vault.example", `keys.vault.address: holds a user name or password; put the credential into a file`},
+		{"keys.vault.auth.method=ldap", `keys.vault.auth.method: "ldap" is not known`},
+		{"keys.local.master_key_file=a|keys.local.master_key_env=B", `keys.local: takes one of`},
+		{"keys.escrow.enforce=true", `keys.escrow.public_key: is empty`},
+		{"keys.policies.restricted.rotation_days=366", `keys.policies.restricted.rotation_days: 366 is out of bounds; write a number from 1 to 365`},
+		{"keys.policies.top_secret.algorithm=fernet", `keys.policies.top_secret.algorithm: "fernet" is not known`},
+		{"audit.durability=off", `audit.durability: "off" keeps no record and is for --dev only`},
+		{"audit.queue.records=0", `audit.queue.records: 0 is out of bounds`},
+		{"audit.queue.bytes=1KiB", `audit.queue.bytes: 1KiB is out of bounds; write a size from 64KiB to 16GiB`},
+		{"audit.mask_keys=['']", `audit.mask_keys: is empty`},
+		{"authn.issuers=[{issuer: 'http://id.example'}]", `authn.issuers[0].issuer: is not https`},
+		{"authn.issuers=[{algorithms: [none]}]", `authn.issuers[0].algorithms: "none" is not known`},
+		{"authn.issuers=[{jwks_url: 'https://a', jwks_file: b}]", `authn.issuers[0]: takes one of jwks_url and jwks_file`},
+		{"authn.issuers=[{scopes: {map: {x: [decid]}}}]", `authn.issuers[0].scopes.map.x: unknown scope "decid"`},
+		{"authn.certificates=[{name: a}]", `authn.certificates[0]: takes one of san and subject`},
+		{"authn.certificates=[{san: a, name: a, scopes: [root]}]", `authn.certificates[0].scopes: unknown scope "root"`},
+		{"limits.depth=100000", `limits.depth: 100000 is out of bounds; write a number from 1 to 1000`},
+		{"limits.request_body=0", `limits.request_body: 0 is out of bounds`},
+		{"limits.evaluation=1h", `limits.evaluation: 1h0m0s is out of bounds`},
+		{"log.level=loud", `log.level: "loud" is not known`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			_, _, err := verdict.Load(flags(tt.args), nil)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret@") {
+				t.Error("the error shows a password")
+			}
+		})
+	}
+}
+
+// flags turns a row's arguments, separated by |, into a command line.
+func flags(row string) []string {
+	var args []string
+	for arg := range strings.SplitSeq(row, "|") {
+		switch {
+		case arg == "":
+		case strings.HasPrefix(arg, "--"):
+			args = append(args, arg)
+		default:
+			args = append(args, "--set", arg)
+		}
+	}
+	return args
+}
+
+func TestAccepted(t *testing.T) {
+	for _, row := range []string{
+		"--addr=localhost:0|server.admin_addr=localhost:0",
+		"--addr=[::1]:8181",
+		"--addr=:8181|server.allow_plaintext=true",
+		"--addr=0.0.0.0:443|server.tls.cert_file=c|server.tls.key_file=k|server.tls.client_ca_file=ca",
+		"audit.durability=off|--dev",
+		"audit.durability=queued|audit.min_free_bytes=0",
+		"authn.certificates=[{san: 'spiffe://a/b', name: b, scopes: [decide, 'bundles:*:read']}]",
+		"opa.authentication=verdict|opa.authorization=verdict|opa.status=false",
+		"bundles.allow_unsigned=true|authn.issuers=[]",
+	} {
+		if _, _, err := verdict.Load(flags(row), nil); err != nil {
+			t.Errorf("%s: %v", row, err)
+		}
+	}
+}
+
+// A feature that is not built is named, and stops the start where it would
+// protect something.
+func TestMissingFeatures(t *testing.T) {
+	for _, tt := range []struct{ row, want string }{
+		{"opa.authentication=token", "opa.authentication: OPA's own authentication is not built yet, so verdict would start without it; remove it or set it to verdict (--set)"},
+		{"opa.authorization=basic", "opa.authorization: "},
+		{"bundles.allow_unsigned=false", "bundles.allow_unsigned: "},
+		{"bundles.allow_unsigned=false|--dev", "bundles.allow_unsigned: "},
+		{"bundles.verification_keys=[{id: a, algorithm: ES256, file: a.pem}]", "bundles.verification_keys: verification of bundles is not built yet, so verdict would start without it; remove it"},
+		{"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}]", "authn.issuers: "},
+		{"keys.provider=vault|keys.vault.address=https://v", "keys.provider: "},
+	} {
+		_, _, err := verdict.Load(flags(tt.row), nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s\ngot  %v\nwant %s", tt.row, err, tt.want)
+		}
+	}
+	_, warnings, err := verdict.Load(flags("--grpc-addr=127.0.0.1:9191|keys.escrow.public_key=a.pem|authzen.path=a/b"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, w := range warnings {
+		keys = append(keys, w.Key)
+		if !strings.Contains(w.String(), "is not built yet; the setting has no effect") {
+			t.Errorf("warning %q", w)
+		}
+	}
+	if want := []string{"server.grpc_addr", "authzen.path", "keys.escrow.public_key"}; !slices.Equal(keys, want) {
+		t.Errorf("warnings of %v, want %v", keys, want)
+	}
+}
+
+func TestMissingFeaturesNameKnownKeys(t *testing.T) {
+	keys, _ := verdict.Unbuilt()
+	for _, key := range keys {
+		if !slices.Contains(verdict.KnownKeys(), key) {
+			t.Errorf("%s is no key", key)
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	base := "--data-dir=/d|"
+	for _, tt := range []struct {
+		row     string
+		changed []string
+		err     string
+	}{
+		{"", nil, ""},
+		{"limits.depth=10|server.open=decide|server.tls.cert_file=c|server.tls.key_file=k", []string{"server.tls.cert_file", "server.tls.key_file", "server.open", "limits.depth"}, ""},
+		{"data_dir=/d", nil, ""},
+		{"limits.depth=10|audit.queue.records=7", nil, "audit.queue.records: cannot change without a restart; the configuration stays as it was (--set)"},
+		{"--addr=127.0.0.1:1|log.level=debug", nil, "2 problems in the configuration:\n  server.addr: cannot"},
+	} {
+		running, err := verdict.Read(flags(base), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := verdict.Read(flags(base+tt.row), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, err := running.Diff(next)
+		slices.Sort(changed)
+		slices.Sort(tt.changed)
+		if !slices.Equal(changed, tt.changed) {
+			t.Errorf("%s: changed %v, want %v", tt.row, changed, tt.changed)
+		}
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want %s", tt.row, err, tt.err)
+		}
+	}
+	if c := []string{"server.tls.key_file"}; !verdict.ChangedBelow(c, "server.tls") || verdict.ChangedBelow(c, "server.t") || verdict.ChangedBelow(nil, "server") {
+		t.Error("ChangedBelow")
+	}
+}
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]verdict.Size{"0": 0, "7": 7, "7B": 7, "1KiB": 1024, "64 MiB": 64 << 20, "2GB": 2e9, "1TiB": 1 << 40} {
+		got, err := verdict.ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "1M", "9223372036854775808", "9223372036854775807KiB", "1 MiB x"} {
+		if got, err := verdict.ParseSize(text); err == nil || got != 0 {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+	for _, text := range []string{"", "5", "d", "-1d", "1w", "70000d"} {
+		if _, err := verdict.ParseDuration(text); err == nil {
+			t.Errorf("%q is a duration", text)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	candidates := []string{"server.addr", "server.grpc_addr", "limits.depth"}
+	for key, want := range map[string]string{"server.adr": "server.addr", "depth": "limits.depth", "serv.grpc_adr": "server.grpc_addr"} {
+		if got := verdict.Nearest(key, candidates); got != want {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+}
+
+func TestRedactURLs(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://a.example/x":                "https://a.example/x",
+		"https://u:pw@a.example":             "https://u:xxxxx@a.example",
+		"[{name: a, url: 'https://u:pw@a'}]": "[{name: a, url: 'https://u:xxxxx@a'}]",
+		"plain":                              "plain",
+	} {
+		if got := verdict.RedactURLs(in); got != want {
+			t.Errorf("%s became %s", in, got)
+		}
+	}
+}
