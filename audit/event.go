@@ -1,0 +1,97 @@
+package audit
+
+// The events that the security framework's document names, 33 in all.
+const (
+	EventLoginSuccess   = "login_success"
+	EventLoginFailure   = "login_failure"
+	EventLogout         = "logout"
+	EventPasswordChange = "password_change"
+	EventMFAEnabled     = "mfa_enabled"
+	EventMFADisabled    = "mfa_disabled"
+
+	EventPermissionGranted = "permission_granted"
+	EventPermissionDenied  = "permission_denied"
+	EventRoleAssigned      = "role_assigned"
+	EventRoleRevoked       = "role_revoked"
+
+	EventDataRead   = "data_read"
+	EventDataCreate = "data_create"
+	EventDataUpdate = "data_update"
+	EventDataDelete = "data_delete"
+	EventDataExport = "data_export"
+	EventDataImport = "data_import"
+
+	EventUserCreated     = "user_created"
+	EventUserUpdated     = "user_updated"
+	EventUserDeleted     = "user_deleted"
+	EventUserSuspended   = "user_suspended"
+	EventUserReactivated = "user_reactivated"
+
+	EventConfigChange   = "config_change"
+	EventServiceStart   = "service_start"
+	EventServiceStop    = "service_stop"
+	EventBackupCreated  = "backup_created"
+	EventBackupRestored = "backup_restored"
+
+	EventSecurityViolation  = "security_violation"
+	EventIntrusionDetected  = "intrusion_detected"
+	EventKeyRotation        = "key_rotation"
+	EventCertificateRenewal = "certificate_renewal"
+
+	EventGDPRRequest          = "gdpr_request"
+	EventDataRetentionApplied = "data_retention_applied"
+	EventAuditLogAccess       = "audit_log_access"
+)
+
+// Our own events.
+const (
+	// EventDecisionEvaluated is a decision whose result is no boolean.
+	EventDecisionEvaluated = "decision_evaluated"
+	// EventDecisionError is a decision whose evaluation ended in an error.
+	EventDecisionError = "decision_error"
+
+	// EventAccessRefused is a call to verdict itself that was refused.
+	EventAccessRefused = "access_refused"
+	// EventTokenCreated and EventTokenRevoked are changes of the callers' tokens.
+	EventTokenCreated = "token_created"
+	EventTokenRevoked = "token_revoked"
+
+	// EventPolicyWrite and EventPolicyDelete are OPA-style policy writes.
+	EventPolicyWrite  = "policy_write"
+	EventPolicyDelete = "policy_delete"
+
+	// The life of a bundle.
+	EventBundlePushed     = "bundle_pushed"
+	EventBundleRefused    = "bundle_refused"
+	EventBundleActivated  = "bundle_activated"
+	EventBundleRolledBack = "bundle_rolled_back"
+
+	// EventGenesis is record 0 of every log.
+	EventGenesis = "system.genesis"
+	// EventStart is the first record of every run.
+	EventStart = "system.start"
+	// EventShutdown is the last record of a run that ended cleanly.
+	EventShutdown = "system.shutdown"
+	// EventClockStep is the first record whose time is not comparable with that of
+	// the record before it, because the wall clock was set.
+	EventClockStep = "system.clock_step"
+)
+
+// KnownEvent tells whether the name is one of the Event constants.
+func KnownEvent(name string) bool {
+	switch name {
+	case EventPermissionGranted, EventPermissionDenied, EventDecisionEvaluated, EventDecisionError,
+		EventRoleAssigned, EventRoleRevoked,
+		EventLoginSuccess, EventLoginFailure, EventLogout, EventPasswordChange, EventMFAEnabled, EventMFADisabled,
+		EventDataRead, EventDataCreate, EventDataUpdate, EventDataDelete, EventDataExport, EventDataImport,
+		EventUserCreated, EventUserUpdated, EventUserDeleted, EventUserSuspended, EventUserReactivated,
+		EventConfigChange, EventServiceStart, EventServiceStop, EventBackupCreated, EventBackupRestored,
+		EventSecurityViolation, EventIntrusionDetected, EventKeyRotation, EventCertificateRenewal,
+		EventGDPRRequest, EventDataRetentionApplied, EventAuditLogAccess,
+		EventAccessRefused, EventTokenCreated, EventTokenRevoked, EventPolicyWrite, EventPolicyDelete,
+		EventBundlePushed, EventBundleRefused, EventBundleActivated, EventBundleRolledBack,
+		EventGenesis, EventStart, EventShutdown, EventClockStep:
+		return true
+	}
+	return false
+}
