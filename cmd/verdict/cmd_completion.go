@@ -1,16 +1,12 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newCompletionCmd(p *process) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print a completion script for a shell",
-		Long: `Print a completion script for a shell. Load it with, for example,
-
-  source <(verdict completion bash)
+		Example: `  source <(verdict completion bash)
   verdict completion zsh > "${fpath[1]}/_verdict"
   verdict completion fish > ~/.config/fish/completions/verdict.fish`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),

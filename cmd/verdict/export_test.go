@@ -58,15 +58,19 @@ func (c *Config) KeyNames() (keys []string, reload map[string]bool) {
 	return keys, reload
 }
 
-// Unbuilt names the entries of the table of missing features.
-func Unbuilt() (keys, protecting []string) {
+// Missing is an entry of the table of missing features.
+type Missing struct {
+	Key, Built string
+	Protects   bool
+}
+
+// Unbuilt gives the table of missing features.
+func Unbuilt() []Missing {
+	var list []Missing
 	for _, m := range missingFeatures() {
-		keys = append(keys, m.key)
-		if m.protects {
-			protecting = append(protecting, m.key)
-		}
+		list = append(list, Missing{Key: m.key, Built: m.built, Protects: m.protects})
 	}
-	return keys, protecting
+	return list
 }
 
 // The unexported pieces that have tests of their own.
