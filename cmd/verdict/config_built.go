@@ -18,7 +18,7 @@ type Warning struct {
 
 // String gives the warning on one line.
 func (w Warning) String() string {
-	return Problem{Key: w.Key, Text: w.Text, From: w.From}.String()
+	return Problem(w).String()
 }
 
 // missingFeature is a feature that has its keys already and is not built yet.
