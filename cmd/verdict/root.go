@@ -114,6 +114,7 @@ Rego, and records every answer in a tamper-evident log before it gives it.`
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.AddCommand(
+		newTokenCmd(p),
 		newConfigCmd(p),
 		newVersionCmd(p),
 		newCompletionCmd(p),
