@@ -1,0 +1,316 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readBuffer is the size of a connection's buffer; an answer must fit.
+const readBuffer = 64 << 10
+
+// loop is one run. Everything in it belongs to the goroutine of Run.
+type loop struct {
+	o      Options
+	source *source
+	result *Result
+
+	epoll, timer int
+	addr         unix.SockaddrInet4
+	conns        []*conn
+	idle         []*conn
+	due          []time.Duration // open loop: when the requests were due, from served on
+	served       int             // open loop: requests of due that were sent
+	scheduled    time.Duration   // open loop: when the next request is due
+
+	began     time.Time // all other times count from here
+	measuring bool
+	stopping  bool
+	waiting   int // requests without an answer
+	usage     time.Duration
+}
+
+// conn is one connection with at most one request under way.
+type conn struct {
+	fd   int
+	out  []byte
+	in   []byte
+	have int
+	want []byte
+	sent time.Duration
+	busy bool
+}
+
+func (l *loop) open() error {
+	addr, err := netip.ParseAddrPort(l.o.Addr)
+	if err != nil {
+		return err
+	}
+	if !addr.Addr().Is4() {
+		return errors.New("not an IPv4 address")
+	}
+	l.addr = unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	l.epoll, l.timer = -1, -1
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if l.o.Rate > 0 {
+		if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+			return err
+		}
+		every := unix.NsecToTimespec(int64(time.Second) / int64(l.o.Rate))
+		if err := unix.TimerfdSettime(l.timer, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
+			return err
+		}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}); err != nil {
+			return err
+		}
+	}
+	for range l.o.Connections {
+		c := &conn{fd: -1, in: make([]byte, readBuffer), out: make([]byte, 0, 4096)}
+		l.conns = append(l.conns, c)
+		if err := l.connect(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect opens the connection, or opens it again.
+func (l *loop) connect(c *conn) error {
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	c.fd, c.have, c.busy = fd, 0, false
+	if err := unix.Connect(fd, &l.addr); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.index(c))})
+}
+
+func (l *loop) index(c *conn) int {
+	for i := range l.conns {
+		if l.conns[i] == c {
+			return i
+		}
+	}
+	return -1
+}
+
+func (l *loop) close() {
+	for _, c := range l.conns {
+		if c.fd >= 0 {
+			unix.Close(c.fd)
+		}
+	}
+	for _, fd := range []int{l.epoll, l.timer} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// run sends and receives until the measurement is over and every request is
+// answered, or nothing came for StallAfter.
+func (l *loop) run(ctx context.Context) error {
+	l.began = time.Now()
+	for _, c := range l.conns {
+		if err := l.free(c); err != nil {
+			return err
+		}
+	}
+	events := make([]unix.EpollEvent, l.o.Connections+1)
+	quiet := time.Now()
+	for !l.stopping || l.waiting > 0 {
+		n, err := unix.EpollWait(l.epoll, events, 100)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		l.phase(time.Since(l.began))
+		answered := false
+		for _, e := range events[:max(n, 0)] {
+			if e.Fd < 0 {
+				if err := l.tick(); err != nil {
+					return err
+				}
+				continue
+			}
+			answered = true
+			if err := l.receive(l.conns[e.Fd]); err != nil {
+				return err
+			}
+		}
+		if answered {
+			quiet = time.Now()
+		} else if time.Since(quiet) > StallAfter {
+			return ErrStalled
+		}
+	}
+	return nil
+}
+
+// phase starts and ends the measurement.
+func (l *loop) phase(now time.Duration) {
+	if !l.measuring && !l.stopping && now >= l.o.WarmUp {
+		l.mark()
+		l.measuring = true
+		l.usage = ownCPU()
+		l.result.Elapsed = time.Since(l.began)
+	}
+	if l.measuring && now >= l.o.WarmUp+l.o.Measure {
+		l.result.Elapsed = time.Since(l.began) - l.result.Elapsed
+		l.result.CPU = ownCPU() - l.usage
+		l.measuring, l.stopping = false, true
+		l.served = len(l.due)
+		l.mark()
+	}
+}
+
+func (l *loop) mark() {
+	if l.o.Mark != nil {
+		l.o.Mark()
+	}
+}
+
+// tick notes the requests that have become due and sends what it can.
+func (l *loop) tick() error {
+	var expirations [8]byte
+	if _, err := unix.Read(l.timer, expirations[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		return err
+	}
+	now := time.Since(l.began)
+	for every := time.Second / time.Duration(l.o.Rate); l.scheduled <= now; l.scheduled += every {
+		if l.stopping {
+			return nil
+		}
+		l.due = append(l.due, l.scheduled)
+	}
+	for l.served < len(l.due) && len(l.idle) > 0 {
+		c := l.idle[len(l.idle)-1]
+		l.idle = l.idle[:len(l.idle)-1]
+		if err := l.sendDue(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendDue sends the request that is due for longest.
+func (l *loop) sendDue(c *conn) error {
+	l.served++
+	return l.send(c, l.due[l.served-1])
+}
+
+// free gives a connection that has nothing under way its next request.
+func (l *loop) free(c *conn) error {
+	switch {
+	case l.stopping:
+		return nil
+	case l.o.Rate > 0 && l.served < len(l.due):
+		return l.sendDue(c)
+	case l.o.Rate > 0:
+		l.idle = append(l.idle, c)
+		return nil
+	}
+	return l.send(c, time.Since(l.began))
+}
+
+func (l *loop) send(c *conn, at time.Duration) error {
+	c.out, c.want = l.source.take(c.out[:0])
+	c.sent, c.busy = at, true
+	l.waiting++
+	l.result.Sent++
+	n, err := unix.Write(c.fd, c.out)
+	if err == nil && n < len(c.out) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return l.broken(c, fmt.Errorf("send request: %w", err))
+	}
+	return nil
+}
+
+// receive reads what has come, and when the answer is complete, checks it and
+// goes on to the next request.
+func (l *loop) receive(c *conn) error {
+	n, err := unix.Read(c.fd, c.in[c.have:])
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	if err == nil && n == 0 {
+		err = errors.New("connection closed by the server")
+	}
+	if err != nil {
+		return l.broken(c, err)
+	}
+	c.have += n
+	r, ok, err := parseResponse(c.in[:c.have])
+	if err != nil || (!ok && c.have == len(c.in)) || (ok && r.size != c.have) || (ok && !c.busy) {
+		return l.broken(c, errors.Join(errResponse, err))
+	}
+	if !ok {
+		return nil
+	}
+	l.check(c, r, time.Since(l.began)-c.sent)
+	c.have, c.busy = 0, false
+	l.waiting--
+	return l.free(c)
+}
+
+func (l *loop) check(c *conn, r response, took time.Duration) {
+	switch {
+	case r.status != 200:
+		l.fault(&l.result.Errors, fmt.Sprintf("status %d: %s", r.status, r.body))
+	case !matches(r.body, c.want):
+		l.fault(&l.result.Wrong, fmt.Sprintf("want %s, got %s; request %s", c.want, r.body, c.out))
+	case l.measuring:
+		l.result.Answers++
+		l.result.Latency.Record(took)
+	}
+}
+
+// broken counts a broken connection as an error and opens it again.
+func (l *loop) broken(c *conn, cause error) error {
+	l.fault(&l.result.Errors, cause.Error())
+	if c.busy {
+		l.waiting--
+	}
+	if err := l.connect(c); err != nil {
+		return err
+	}
+	return l.free(c)
+}
+
+func (l *loop) fault(counter *int, text string) {
+	*counter++
+	if l.result.FirstError == "" {
+		l.result.FirstError = text[:min(len(text), 2000)]
+	}
+}
+
+// ownCPU returns the CPU time that this process has used.
+func ownCPU() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(unix.TimevalToNsec(u.Utime) + unix.TimevalToNsec(u.Stime))
+}

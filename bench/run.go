@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/verdict-pdp/verdict/bench/load"
+	"github.com/verdict-pdp/verdict/bench/report"
+	"github.com/verdict-pdp/verdict/bench/server"
+	"github.com/verdict-pdp/verdict/bench/workload"
+)
+
+// openRate is the rate of the open loop in requests a second, and
+// openConnections the connections it may use.
+const (
+	openRate        = 8_000
+	openConnections = 256
+)
+
+// plan is what `bench run` measures.
+type plan struct {
+	full        bool
+	connections []int
+	targets     []target
+	rounds      int
+	warmUp      time.Duration
+	measure     time.Duration
+	policies    string
+	out         string
+}
+
+// scene is one condition under which all targets are measured in turn.
+type scene struct {
+	set         *workload.Set
+	connections int
+	rate        int
+}
+
+func runCommand(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("bench run", flag.ContinueOnError)
+	var p plan
+	site := siteFlags(flags)
+	flags.BoolVar(&p.full, "full", false, "measure all of the workload: three sets, 1 to 256 connections, open loop")
+	connections := flags.String("connections", "", "connection counts for the first set (default 64,256; 1,16,64,256 with -full)")
+	names := flags.String("targets", "verdict,opa,opa-log,opa-gogc,opa-log-gogc", "what to measure")
+	flags.IntVar(&p.rounds, "rounds", 3, "rounds; the median is reported")
+	flags.DurationVar(&p.warmUp, "warm-up", 700*time.Millisecond, "time before each measurement")
+	flags.DurationVar(&p.measure, "measure", 3*time.Second, "length of each measurement")
+	flags.StringVar(&p.policies, "policies", "../policies", "verdict's standard policies, for the third set")
+	flags.StringVar(&p.out, "out", "", "write the report to OUT.md and the plot to OUT.svg")
+	if err := flags.Parse(args); err != nil {
+		return errors.Join(errUsage, err)
+	}
+	var err error
+	if p.connections, err = counts(*connections, p.full); err == nil {
+		p.targets, err = choose(strings.Split(*names, ","))
+	}
+	if err != nil || flags.NArg() > 0 || p.rounds < 1 {
+		fmt.Fprintln(os.Stderr, "bench run: wrong arguments:", err)
+		return errUsage
+	}
+	s, err := site(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return p.run(ctx, s, out)
+}
+
+// siteFlags adds the flags that every command has and returns a function that
+// makes the site when they are parsed.
+func siteFlags(flags *flag.FlagSet) func(context.Context) (*site, error) {
+	verdict := flags.String("verdict", "../bin/verdict", "the verdict binary")
+	opa := flags.String("opa", "", "the opa binary (default: "+server.OPAVersion+", installed from the Go module proxy)")
+	scratch := flags.String("scratch", "", "folder for data, on a real disk (default: in the user's cache)")
+	gogc := flags.Int("gogc", 800, "GC percent for OPA at equal GOGC, when verdict does not tell its own")
+	return func(ctx context.Context) (*site, error) { return newSite(ctx, *verdict, *opa, *scratch, *gogc) }
+}
+
+// counts reads a list of connection counts.
+func counts(list string, full bool) ([]int, error) {
+	switch {
+	case list == "" && full:
+		return []int{1, 16, 64, 256}, nil
+	case list == "":
+		return []int{64, 256}, nil
+	}
+	var all []int
+	for field := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("connection count %q", field)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// scenes returns what to measure, in order.
+func (p *plan) scenes() ([]scene, error) {
+	first := workload.RBAC()
+	var all []scene
+	for _, n := range p.connections {
+		all = append(all, scene{set: first, connections: n})
+	}
+	if !p.full {
+		return all, nil
+	}
+	all = append(all, scene{set: first, connections: openConnections, rate: openRate})
+	standard, err := workload.Standard(p.policies)
+	if err != nil {
+		return nil, err
+	}
+	for _, set := range []*workload.Set{workload.Cold(), standard} {
+		for _, n := range []int{64, 256} {
+			all = append(all, scene{set: set, connections: n})
+		}
+	}
+	return all, nil
+}
+
+func (p *plan) run(ctx context.Context, s *site, out io.Writer) error {
+	scenes, err := p.scenes()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(p.targets, func(t target) bool { return !t.opa }) {
+		if err := s.learnGC(ctx, scenes[0].set); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v; OPA at equal GOGC runs with %d\n", err, s.gogc)
+		}
+	}
+	r := &report.Report{Full: p.full, Rounds: p.rounds, Measure: p.measure, GOGC: s.gogc, Machine: report.ThisMachine(s.fileSystem)}
+	wrong := 0
+	for len(scenes) > 0 {
+		n := slices.IndexFunc(scenes, func(c scene) bool { return c.set != scenes[0].set })
+		if n < 0 {
+			n = len(scenes)
+		}
+		stage := &stage{plan: p, site: s, servers: make(map[string]*server.Server), asked: make(map[string]int)}
+		results, err := stage.play(ctx, scenes[:n])
+		stage.stop()
+		if err != nil {
+			return err
+		}
+		for _, scene := range results {
+			wrong += scene.Wrong()
+		}
+		r.Scenes = append(r.Scenes, results...)
+		scenes = scenes[n:]
+	}
+	r.WriteText(out)
+	if p.out != "" {
+		if err := r.WriteFiles(p.out); err != nil {
+			return err
+		}
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d times: %w", wrong, errWrong)
+	}
+	return nil
+}
+
+// stage measures the scenes of one set. Its servers run from the first scene
+// to the last, unless the set is cold.
+type stage struct {
+	plan    *plan
+	site    *site
+	servers map[string]*server.Server
+	asked   map[string]int // the next request of each target
+}
+
+func (g *stage) stop() {
+	for _, srv := range g.servers {
+		srv.Stop()
+	}
+}
+
+func (g *stage) play(ctx context.Context, scenes []scene) ([]report.Scene, error) {
+	var all []report.Scene
+	for _, c := range scenes {
+		result := report.Scene{Set: c.set.Name, Title: c.set.Title, Connections: c.connections, Rate: c.rate}
+		for _, t := range g.plan.targets {
+			result.Targets = append(result.Targets, report.Target{Name: t.name})
+		}
+		for round := range g.plan.rounds {
+			// Each round begins with another target, so that none is always
+			// measured behind the same one.
+			for i := range g.plan.targets {
+				n := (i + round) % len(g.plan.targets)
+				run, err := g.measure(ctx, c, g.plan.targets[n])
+				if err != nil {
+					return nil, err
+				}
+				result.Targets[n].Runs = append(result.Targets[n].Runs, run)
+			}
+		}
+		all = append(all, result)
+	}
+	return all, nil
+}
+
+// server returns the running server of a target and starts it if need be.
+func (g *stage) server(ctx context.Context, c scene, t target) (*server.Server, error) {
+	if srv := g.servers[t.name]; srv != nil && !c.set.Cold {
+		return srv, nil
+	} else if srv != nil {
+		srv.Stop()
+	}
+	srv, err := g.site.start(ctx, t, c.set)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", t.name, err)
+	}
+	g.servers[t.name] = srv
+	return srv, nil
+}
+
+func (g *stage) measure(ctx context.Context, c scene, t target) (report.Run, error) {
+	srv, err := g.server(ctx, c, t)
+	if err != nil {
+		return report.Run{}, err
+	}
+	var marks []server.Usage
+	var failed error
+	result, err := load.Run(ctx, load.Options{
+		Addr: srv.Addr, Token: srv.Token, Set: c.set, First: g.asked[t.name],
+		Connections: c.connections, Rate: c.rate,
+		WarmUp: g.plan.warmUp, Measure: g.plan.measure,
+		Mark: func() {
+			u, err := srv.Usage()
+			failed = errors.Join(failed, err)
+			marks = append(marks, u)
+		},
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return report.Run{}, fmt.Errorf("measure %s: %w", t.name, err)
+	}
+	g.asked[t.name] += result.Sent
+	fmt.Fprintf(os.Stderr, "%-8s %3d connections  %-13s %7.0f/s  p99 %8.3f ms  wrong %d  errors %d  %s\n",
+		c.set.Name, c.connections, t.name, result.PerSecond(), float64(result.Latency.Quantile(.99))/1e6, result.Wrong, result.Errors, result.FirstError)
+	return report.Run{
+		PerSecond: result.PerSecond(),
+		P50:       result.Latency.Quantile(.50), P90: result.Latency.Quantile(.90),
+		P99: result.Latency.Quantile(.99), P999: result.Latency.Quantile(.999),
+		CPU:       (marks[1].CPU - marks[0].CPU).Seconds() / float64(max(result.Answers, 1)) * 1000,
+		Generator: result.CPU.Seconds() / float64(max(result.Answers, 1)) * 1000,
+		RSS:       marks[1].RSS, PeakRSS: marks[1].PeakRSS,
+		Wrong: result.Wrong, Errors: result.Errors, FirstError: result.FirstError,
+	}, nil
+}
