@@ -1,0 +1,108 @@
+package eval
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+)
+
+// DefaultTimeout bounds one evaluation.
+const DefaultTimeout = 100 * time.Millisecond
+
+// Options configure an Engine. The zero value is the documented default.
+type Options struct {
+	// Timeout bounds one evaluation; zero means DefaultTimeout.
+	Timeout time.Duration
+	// Version and Commit are what the built-in opa.runtime tells a policy;
+	// nothing else of the process is told.
+	Version, Commit string
+	// MemoBytes bounds the memory of remembered rule results of one snapshot;
+	// zero means the default, a negative number turns them off.
+	MemoBytes int
+}
+
+// Engine holds the active snapshot and lets one writer at a time replace it.
+// Its methods may be called at any time from any goroutine.
+type Engine struct {
+	options Options
+	runtime *ast.Term
+	caps    *ast.Capabilities
+	values  cache.InterQueryValueCache
+
+	timeout atomic.Int64 // nanoseconds
+	active  atomic.Pointer[Snapshot]
+	writer  sync.Mutex // held while a draft exists
+}
+
+// New returns an engine whose active snapshot is empty.
+func New(o Options) (*Engine, error) {
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	caps := ast.CapabilitiesForThisVersion()
+	caps.AllowNet = []string{} // http.send and lookups reach no host
+	e := &Engine{
+		options: o,
+		caps:    caps,
+		values:  cache.NewInterQueryValueCache(context.Background(), nil),
+		runtime: ast.ObjectTerm(
+			ast.Item(ast.StringTerm("version"), ast.StringTerm(o.Version)),
+			ast.Item(ast.StringTerm("commit"), ast.StringTerm(o.Commit)),
+		),
+	}
+	e.timeout.Store(int64(o.Timeout))
+	program, err := compile(nil, caps, nonEmpty(ast.NewObject()))
+	if err != nil {
+		return nil, err
+	}
+	e.active.Store(newSnapshot(e, program, nil, nil, ast.NewObject(), ast.NewObject(), 0))
+	return e, nil
+}
+
+// Timeout returns the bound of one evaluation.
+func (e *Engine) Timeout() time.Duration { return time.Duration(e.timeout.Load()) }
+
+// SetTimeout changes the bound for evaluations that begin from now on. It must
+// be positive.
+func (e *Engine) SetTimeout(d time.Duration) { e.timeout.Store(int64(d)) }
+
+// Active returns the snapshot that answers now. A request takes it once and
+// keeps it to its end.
+func (e *Engine) Active() *Snapshot { return e.active.Load() }
+
+// Write calls fn with a draft of the active snapshot and, unless fn returns an
+// error, builds the changed snapshot and makes it the active one. Queries go on
+// meanwhile and see either the old or the new one. One writer runs at a time.
+// The error of fn is returned as it is; modules that do not compile are a
+// *CompileError. Nothing has changed when an error is returned.
+func (e *Engine) Write(fn func(*Draft) error) (*Snapshot, error) {
+	return e.WriteThen(fn, func(*Snapshot) error { return nil })
+}
+
+// WriteThen is Write with a last word: then is called with the snapshot that is
+// about to become active, unless nothing has changed, and its error keeps the
+// old one. This is where a change is recorded before it takes effect.
+func (e *Engine) WriteThen(fn func(*Draft) error, then func(next *Snapshot) error) (*Snapshot, error) {
+	e.writer.Lock()
+	defer e.writer.Unlock()
+	d := newDraft(e.Active())
+	if err := fn(d); err != nil {
+		return nil, err
+	}
+	if !d.changed() {
+		return d.from, nil
+	}
+	next, err := d.build()
+	if err != nil {
+		return nil, err
+	}
+	if err := then(next); err != nil {
+		return nil, err
+	}
+	e.active.Store(next)
+	return next, nil
+}
