@@ -1,6 +1,11 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/pdp/eval"
+)
 
 // Config is everything that a verdict process can be told: one struct a
 // part, one field a key. The key tag is the name of the field in the file;
@@ -112,11 +117,13 @@ func defaultConfig() *Config {
 			Policies: defaultKeyPolicies(),
 		},
 		Audit: AuditConfig{
-			Durability: "durable", Queue: QueueConfig{Records: 8192, Bytes: 64 * MiB}, QueueWait: 2 * time.Second,
-			MinFreeBytes: 64 * MiB, PoisonLinger: 30 * time.Second, MaskKeys: defaultMaskKeys(),
+			Durability: string(audit.Durable), Queue: QueueConfig{Records: audit.DefaultQueueRecords, Bytes: audit.DefaultQueueBytes},
+			QueueWait: audit.DefaultQueueWait, MinFreeBytes: audit.DefaultMinFreeBytes, PoisonLinger: audit.DefaultPoisonLinger,
+			MaskKeys: defaultMaskKeys(),
 		},
 		Limits: LimitsConfig{
-			RequestBody: MiB, DataBody: 64 * MiB, CryptoBody: 16 * MiB, Depth: 64, Members: 10_000, Evaluation: 100 * time.Millisecond,
+			RequestBody: MiB, DataBody: 64 * MiB, CryptoBody: 16 * MiB,
+			Depth: eval.DefaultDepth, Members: eval.DefaultMembers, Evaluation: eval.DefaultTimeout,
 			BundlePacked: 64 * MiB, BundleUnpacked: 512 * MiB, BundleFiles: 20_000, BundleRatio: 200,
 		},
 		Log:              LogConfig{Level: "info", Format: "json"},

@@ -52,6 +52,8 @@ func missingFeatures() []missingFeature {
 		{key: "keys", name: "the key ring"},
 		{key: "authn.issuers", name: "authentication by tokens of outside issuers", protects: true},
 		{key: "limits.crypto_body", name: "the key ring"},
+		{key: "limits.bundle_packed", name: "receiving bundles"},
+		{key: "limits.bundle_ratio", name: "receiving bundles"},
 	}
 }
 

@@ -142,10 +142,10 @@ type IssuerScopesConfig struct {
 
 // CertificateConfig is one entry of authn.certificates.
 type CertificateConfig struct {
-	// A subject alternative name: DNS name, URI (a SPIFFE id) or e-mail
+	// A subject alternative name: DNS name, URI (a SPIFFE id), mail or IP
 	// address. One of `san` and `subject`.
 	SAN string `key:"san"`
-	// The whole subject, as RFC 4514 writes it.
+	// The whole subject, as RFC 2253 writes it.
 	Subject string `key:"subject"`
 	// The caller's name in records.
 	Name string `key:"name"`

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/verdict-pdp/verdict/api/tokens"
+	"github.com/verdict-pdp/verdict/audit"
 )
 
 // maxDays bounds the ages that are counted in days.
@@ -96,15 +97,15 @@ func (r *checker) keys(k *KeysConfig) {
 }
 
 func (r *checker) audit(a *AuditConfig, dev bool) {
-	r.oneOf("audit.durability", a.Durability, "durable", "queued", "off")
-	if a.Durability == "off" && !dev {
+	r.oneOf("audit.durability", a.Durability, string(audit.Durable), string(audit.Queued), string(audit.Off))
+	if a.Durability == string(audit.Off) && !dev {
 		r.fail("audit.durability", "\"off\" keeps no record and is for --dev only; write durable or queued")
 	}
 	r.between("audit.queue.records", a.Queue.Records, 1, 1<<20)
 	r.size("audit.queue.bytes", a.Queue.Bytes, 64*KiB, 16*GiB)
 	r.duration("audit.queue_wait", a.QueueWait, time.Millisecond, time.Minute)
-	r.size("audit.min_free_bytes", a.MinFreeBytes, 0, 1<<50)
-	r.duration("audit.poison_linger", a.PoisonLinger, 0, time.Hour)
+	r.size("audit.min_free_bytes", a.MinFreeBytes, 1, 1<<50)
+	r.duration("audit.poison_linger", a.PoisonLinger, time.Millisecond, time.Hour)
 	for _, k := range a.MaskKeys {
 		r.require("audit.mask_keys", k, "the name of a member")
 	}

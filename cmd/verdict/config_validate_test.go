@@ -105,7 +105,7 @@ func TestAccepted(t *testing.T) {
 		"--addr=:8181|server.allow_plaintext=true",
 		"--addr=0.0.0.0:443|server.tls.cert_file=c|server.tls.key_file=k|server.tls.client_ca_file=ca",
 		"audit.durability=off|--dev",
-		"audit.durability=queued|audit.min_free_bytes=0",
+		"audit.durability=queued|audit.min_free_bytes=1",
 		"authn.certificates=[{san: 'spiffe://a/b', name: b, scopes: [decide, 'bundles:*:read']}]",
 		"opa.authentication=verdict|opa.authorization=verdict|opa.status=false",
 		"bundles.allow_unsigned=true|authn.issuers=[]",
