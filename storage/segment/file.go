@@ -1,0 +1,266 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/audit/chain"
+)
+
+const (
+	// pageSize of new files. Larger pages waste less of themselves on records of
+	// some hundred bytes and need fewer writes for a batch, but a commit of a single
+	// record rewrites the path to it in whole pages.
+	pageSize = 8192
+	// mmapSize is reserved in the address space, since a new mapping has to wait for
+	// all readers.
+	mmapSize = 1 << 30
+
+	tmpSuffix = ".tmp"
+)
+
+// The buckets of a file and the keys of meta.
+const (
+	bucketMeta    = "meta"
+	bucketRecord  = "rec"
+	bucketTile    = "tile"
+	bucketSegment = "seg"
+	bucketBlob    = "blob"
+
+	keyFormat = "format"
+	keyOrigin = "origin"
+	keyFirst  = "first"
+	keyNext   = "next"
+	keyHead   = "head"
+	keyPrev   = "prev"
+	keyTree   = "tree"
+	keyTime   = "time"
+	keySealed = "sealed"
+)
+
+// file is one open file of the log.
+type file struct {
+	number uint64
+	path   string
+	db     *bolt.DB
+	handle *os.File // what db reads and writes; db closes it
+	sealed bool
+}
+
+// meta is the bucket meta of a file.
+type meta struct {
+	format uint32
+	first  uint64
+	prev   chain.Hash
+	pos    audit.Position
+	sealed bool
+}
+
+func fileName(number uint64) string { return fmt.Sprintf("%08d.db", number) }
+
+// listFiles returns the numbers of the files of a log, which must be 0, 1, 2...
+// What was left half-made is removed.
+func listFiles(dir string) (count uint64, err error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return 0, err
+	}
+	name := regexp.MustCompile(`^\d{8}\.db$`)
+	for _, e := range entries {
+		switch {
+		case filepath.Ext(e.Name()) == tmpSuffix:
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return 0, err
+			}
+		case name.MatchString(e.Name()):
+			if n, _ := strconv.ParseUint(e.Name()[:8], 10, 64); n != count {
+				return 0, damage("file %s is missing", filepath.Join(dir, fileName(count)))
+			}
+			count++
+		}
+	}
+	return count, nil
+}
+
+// createFile makes an empty file, complete or not at all, and opens it.
+func createFile(dir string, number uint64, m meta) (*file, error) {
+	path := filepath.Join(dir, fileName(number))
+	f, err := openFile(path+tmpSuffix, number, false)
+	if err != nil {
+		return nil, err
+	}
+	err = f.update(func(tx *bolt.Tx) error {
+		for _, name := range []string{bucketMeta, bucketRecord, bucketTile, bucketSegment, bucketBlob} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		b := tx.Bucket([]byte(bucketMeta))
+		return errors.Join(
+			b.Put([]byte(keyFormat), binary.BigEndian.AppendUint32(nil, m.format)),
+			b.Put([]byte(keyOrigin), []byte(m.pos.Origin)),
+			b.Put([]byte(keyFirst), binary.BigEndian.AppendUint64(nil, m.first)),
+			b.Put([]byte(keyPrev), m.prev[:]),
+			putPosition(b, &m.pos))
+	})
+	if err := errors.Join(err, f.close()); err != nil {
+		return nil, fmt.Errorf("create %s: %w", path, err)
+	}
+	if err := os.Rename(path+tmpSuffix, path); err != nil {
+		return nil, err
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, err
+	}
+	return openFile(path, number, false)
+}
+
+// openFile opens a file that inspect found sound.
+func openFile(path string, number uint64, readOnly bool) (*file, error) {
+	f := &file{number: number, path: path, sealed: readOnly}
+	err := guard(func() (err error) {
+		f.db, err = bolt.Open(path, 0o600, &bolt.Options{
+			Timeout:         time.Second,
+			ReadOnly:        readOnly,
+			PageSize:        pageSize,
+			InitialMmapSize: mmapSize,
+			FreelistType:    bolt.FreelistMapType,
+			NoStatistics:    true,
+			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+				var err error
+				f.handle, err = os.OpenFile(name, flag, perm)
+				return f.handle, err
+			},
+		})
+		return err
+	})
+	if err != nil {
+		if f.handle != nil {
+			f.handle.Close() // bbolt does not when it panics
+		}
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f *file) close() error { return guard(f.db.Close) }
+
+// view runs fn in a read transaction. While it runs no page that it can see is
+// reused and no mapping is replaced, so fn must be short.
+func (f *file) view(fn func(*bolt.Tx) error) error {
+	return guard(func() error { return f.db.View(fn) })
+}
+
+func (f *file) update(fn func(*bolt.Tx) error) error {
+	return guard(func() error { return f.db.Update(fn) })
+}
+
+// guard turns a panic of bbolt, and a fault in a mapped file, into an error.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = damage("%v", r)
+		}
+	}()
+	return fn()
+}
+
+// readMeta reads and checks the bucket meta by itself.
+func (f *file) readMeta() (m meta, err error) {
+	err = f.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketMeta))
+		if b == nil {
+			return damage("no bucket %q", bucketMeta)
+		}
+		for _, name := range []string{bucketRecord, bucketTile, bucketSegment, bucketBlob} {
+			if tx.Bucket([]byte(name)) == nil {
+				return damage("no bucket %q", name)
+			}
+		}
+		m, err = parseMeta(b)
+		return err
+	})
+	return m, err
+}
+
+func parseMeta(b *bolt.Bucket) (m meta, err error) {
+	value := func(key string, size int) []byte {
+		v := b.Get([]byte(key))
+		if len(v) != size && err == nil {
+			err = damage("meta %s has %d bytes, want %d", key, len(v), size)
+		}
+		if len(v) != size {
+			return make([]byte, size)
+		}
+		return v
+	}
+	m.format = binary.BigEndian.Uint32(value(keyFormat, 4))
+	if err == nil && m.format > audit.FormatVersion {
+		return m, fmt.Errorf("log format version %d, this program knows versions up to %d: %w",
+			m.format, audit.FormatVersion, ErrFormat)
+	}
+	m.first = binary.BigEndian.Uint64(value(keyFirst, 8))
+	m.pos.Next = binary.BigEndian.Uint64(value(keyNext, 8))
+	m.prev = chain.Hash(value(keyPrev, chain.HashSize))
+	m.pos.Head = chain.Hash(value(keyHead, chain.HashSize))
+	micros := int64(binary.BigEndian.Uint64(value(keyTime, 8)))
+	m.pos.Origin = string(b.Get([]byte(keyOrigin)))
+	if err != nil {
+		return m, err
+	}
+	if err := m.pos.Tree.UnmarshalBinary(b.Get([]byte(keyTree))); err != nil {
+		return m, damage("meta tree: %w", err)
+	}
+	if m.pos.Next > 0 {
+		m.pos.Time = time.UnixMicro(micros).UTC()
+	}
+	sealed := b.Get([]byte(keySealed))
+	m.sealed = len(sealed) == 1 && sealed[0] == 1
+	switch {
+	case m.format == 0:
+		return m, damage("meta format is 0")
+	case sealed != nil && !m.sealed:
+		return m, damage("meta sealed is %x", sealed)
+	case m.pos.Tree.Size() != m.pos.Next:
+		return m, damage("meta: tree of %d records, next is %d", m.pos.Tree.Size(), m.pos.Next)
+	case m.pos.Next < m.first:
+		return m, damage("meta: next %d is before first %d", m.pos.Next, m.first)
+	}
+	return m, nil
+}
+
+// putPosition writes what changes with every batch.
+func putPosition(b *bolt.Bucket, p *audit.Position) error {
+	tree, err := p.Tree.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	var micros int64
+	if p.Next > 0 {
+		micros = p.Time.UnixMicro()
+	}
+	return errors.Join(
+		b.Put([]byte(keyNext), binary.BigEndian.AppendUint64(nil, p.Next)),
+		b.Put([]byte(keyHead), p.Head[:]),
+		b.Put([]byte(keyTree), tree),
+		b.Put([]byte(keyTime), binary.BigEndian.AppendUint64(nil, uint64(micros))))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
