@@ -76,7 +76,7 @@ func writeData(t testing.TB, engine *eval.Engine, path storage.Path, text string
 	}
 }
 
-const policy = `package app
+const appPolicy = `package app
 
 default allow := false
 allow if {
@@ -98,7 +98,7 @@ s contains x if some x in ["b", "a"]
 
 func TestEval(t *testing.T) {
 	engine := newEngine(t)
-	putModule(t, engine, "app.rego", policy)
+	putModule(t, engine, "app.rego", appPolicy)
 	putModule(t, engine, "std.rego", "package verdict.x\n\nbroken := to_number(input.text)")
 	writeData(t, engine, storage.Path{"grants"}, `{"alice": ["read"], "odd key/": {"1": [10, 20]}}`)
 	for _, tt := range []struct {
@@ -162,7 +162,7 @@ func TestEvalEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	putModule(t, engine, "app.rego", policy)
+	putModule(t, engine, "app.rego", appPolicy)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, ctx := range map[string]context.Context{"at the deadline": t.Context(), "with its caller": cancelled} {
@@ -181,7 +181,7 @@ func TestEvalEnds(t *testing.T) {
 
 func TestNonDeterministicResults(t *testing.T) {
 	engine := newEngine(t)
-	putModule(t, engine, "app.rego", policy)
+	putModule(t, engine, "app.rego", appPolicy)
 	for path, want := range map[string]string{
 		"app/now":  `{"time.now_ns":{"[]":1790000000000000000}}`,
 		"app/list": ``,
@@ -242,7 +242,7 @@ func TestModuleErrors(t *testing.T) {
 	}
 }
 
-// TestReadersAndWriter queries while a writer replaces policy and data: every
+// TestReadersAndWriter queries while a writer replaces appPolicy and data: every
 // answer belongs to one snapshot.
 func TestReadersAndWriter(t *testing.T) {
 	engine := newEngine(t)
