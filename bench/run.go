@@ -105,7 +105,7 @@ func counts(list string, full bool) ([]int, error) {
 }
 
 // scenes returns what to measure, in order.
-func (p *plan) scenes() ([]scene, error) {
+func (p *plan) scenes(ctx context.Context) ([]scene, error) {
 	first := workload.RBAC()
 	var all []scene
 	for _, n := range p.connections {
@@ -115,7 +115,7 @@ func (p *plan) scenes() ([]scene, error) {
 		return all, nil
 	}
 	all = append(all, scene{set: first, connections: openConnections, rate: openRate})
-	standard, err := workload.Standard(p.policies)
+	standard, err := workload.Standard(ctx, p.policies, workload.Requests)
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +128,13 @@ func (p *plan) scenes() ([]scene, error) {
 }
 
 func (p *plan) run(ctx context.Context, s *site, out io.Writer) error {
-	scenes, err := p.scenes()
+	scenes, err := p.scenes(ctx)
 	if err != nil {
 		return err
 	}
 	if slices.ContainsFunc(p.targets, func(t target) bool { return !t.opa }) {
 		if err := s.learnGC(ctx, scenes[0].set); err != nil {
-			fmt.Fprintf(os.Stderr, "bench: %v; OPA at equal GOGC runs with %d\n", err, s.gogc)
+			return err
 		}
 	}
 	r := &report.Report{Full: p.full, Rounds: p.rounds, Measure: p.measure, GOGC: s.gogc, Machine: report.ThisMachine(s.fileSystem)}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -63,7 +64,7 @@ func createToken(ctx context.Context, o VerdictOptions, data, name, scope string
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("create token: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return "", fmt.Errorf("create token: %w: %s", errors.Join(context.Cause(ctx), err), bytes.TrimSpace(stderr.Bytes()))
 	}
 	fields := bytes.Fields(out)
 	if len(fields) == 0 {

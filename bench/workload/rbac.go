@@ -50,12 +50,18 @@ func Cold() *Set {
 }
 
 // Grown returns the first set's policy with its data document grown to at
-// least size bytes of JSON by adding users. It has no requests.
+// least size bytes of JSON by adding users, and 1,000 requests.
 func Grown(size int) *Set {
 	const perUser = 34 // bytes of JSON, a little below the average
 	o := newOrganisation(size/perUser, digitsLarge)
 	set := rbacSet(o)
 	set.Name, set.Title = "grown", fmt.Sprintf("%d users", len(o.names))
+	rnd := rand.New(rand.NewSource(RequestSeed))
+	ids := newIDs(rnd)
+	for _, kind := range outcomes(rnd, 1_000) {
+		user := o.names[rnd.Intn(len(o.names))]
+		set.Requests = append(set.Requests, o.request(rnd, user, ids.next(), kind))
+	}
 	return set
 }
 

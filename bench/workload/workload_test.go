@@ -138,3 +138,29 @@ func TestWriteBundle(t *testing.T) {
 		t.Error("no error where the folder is a file")
 	}
 }
+
+func TestStandard(t *testing.T) {
+	set, err := workload.Standard(t.Context(), filepath.Join("..", "..", "policies"), 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := 0
+	for _, r := range set.Requests {
+		var want struct{ Allow bool }
+		if err := json.Unmarshal(r.Want, &want); err != nil {
+			t.Fatal(err)
+		}
+		if want.Allow {
+			allowed++
+		}
+		if _, err := strconv.Atoi(string(r.Body[r.ID : r.ID+8])); err != nil {
+			t.Errorf("the resource id is not at %d of %s", r.ID, r.Body)
+		}
+	}
+	if len(set.Requests) != 200 || allowed != 100 || !set.FreshIDs {
+		t.Errorf("%d requests, %d allowed, fresh ids %v", len(set.Requests), allowed, set.FreshIDs)
+	}
+	if _, err := workload.Standard(t.Context(), t.TempDir(), 1); err == nil {
+		t.Error("no error without policies")
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/verdict-pdp/verdict/bench/load"
+	"github.com/verdict-pdp/verdict/bench/workload"
+)
+
+// profileCommand prints where a server spends its time under the first set,
+// as perf sees it: no endpoint and no other build of the server are needed.
+func profileCommand(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("bench profile", flag.ContinueOnError)
+	site := siteFlags(flags)
+	name := flags.String("target", "verdict", "what to measure")
+	connections := flags.Int("connections", 64, "number of connections")
+	length := flags.Duration("measure", 5*time.Second, "length of the measurement")
+	cumulative := flags.Bool("cumulative", false, "count a function's callees to it")
+	if err := flags.Parse(args); err != nil {
+		return errors.Join(errUsage, err)
+	}
+	chosen, err := choose([]string{*name})
+	if err != nil || flags.NArg() > 0 || *connections < 1 {
+		fmt.Fprintln(os.Stderr, "bench profile: wrong arguments:", err)
+		return errUsage
+	}
+	perf, err := exec.LookPath("perf")
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	s, err := site(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	set := workload.RBAC()
+	srv, err := s.start(ctx, chosen[0], set)
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(s.dir, "perf.data")
+	var recorder *exec.Cmd
+	var failed error
+	result, err := load.Run(ctx, load.Options{
+		Addr: srv.Addr, Token: srv.Token, Set: set, Connections: *connections, WarmUp: time.Second, Measure: *length,
+		Mark: func() {
+			if recorder != nil {
+				return
+			}
+			recorder = exec.CommandContext(ctx, perf, "record", "-q", "-F", "997", "-g", "-o", data,
+				"-p", strconv.Itoa(srv.PID()), "--", "sleep", strconv.FormatFloat(length.Seconds(), 'f', 1, 64))
+			recorder.Stderr = os.Stderr
+			failed = recorder.Start()
+		},
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	if err := recorder.Wait(); err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	fmt.Fprintf(out, "%s, %d connections, %.0f decisions/s while profiled\n", *name, *connections, result.PerSecond())
+	children := "--no-children"
+	if *cumulative {
+		children = "--children"
+	}
+	printer := exec.CommandContext(ctx, perf, "report", "--stdio", "-q", children, "-g", "none", "--sort", "symbol", "--percent-limit", "0.5", "-i", data)
+	printer.Stderr = os.Stderr
+	table, err := printer.Output()
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	for line := range bytes.Lines(table) {
+		// perf fills columns that it does not use with blanks and dashes.
+		if line = bytes.TrimRight(line, " -\n"); len(line) > 0 {
+			fmt.Fprintf(out, "%s\n", line)
+		}
+	}
+	return nil
+}
