@@ -254,14 +254,14 @@ func TestMemoSound(t *testing.T) {
 }
 
 func TestMemoConcurrent(t *testing.T) {
-	w := newWorkload(t)
+	w := newWorkload(t, 200)
 	m := eval.NewMemo(w.policy.reaches, 256<<10)
 	obj := w.policy.prepare(ast.MustParseRef("data.authz"))
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 400 {
-				r := w.requests[(i*7+g)%200]
+				r := w.requests[(i*7+g)%len(w.requests)]
 				in := input(t, r.text)
 				v, _, err := w.policy.evalMemo(m, w.allow, in, false, i%3 == 0)
 				if err != nil || v.Compare(ast.Boolean(r.allow)) != 0 {
@@ -327,7 +327,7 @@ permitted if {
 }
 `
 
-func newWorkload(tb testing.TB) *workload {
+func newWorkload(tb testing.TB, requests int) *workload {
 	tb.Helper()
 	rnd := rand.New(rand.NewPCG(42, 7))
 	actions := []string{"read", "create", "update", "delete", "approve"}
@@ -361,7 +361,7 @@ func newWorkload(tb testing.TB) *workload {
 	w := &workload{policy: newPolicy(tb, string(data), workloadPolicy)}
 	w.allow = w.policy.prepare(ast.MustParseRef("data.authz.allow"))
 	wanted := map[bool]int{}
-	for len(w.requests) < 4000 {
+	for len(w.requests) < requests {
 		text := fmt.Sprintf(`{"subject": {"id": "user%04d"}, "action": %q, "resource": {"type": "type%02d", "id": "res-%08d"}, "environment": {"hour": %d, "weekday": %d, "country": %q}}`,
 			rnd.IntN(1000), actions[rnd.IntN(5)], rnd.IntN(40), rnd.IntN(1e8), 7+rnd.IntN(12), 1+rnd.IntN(6), countries[rnd.IntN(5)])
 		v, err := w.policy.run(w.allow, input(tb, text), nil, false)
@@ -369,7 +369,7 @@ func newWorkload(tb testing.TB) *workload {
 			tb.Fatal(err)
 		}
 		allow := v.Compare(ast.Boolean(true)) == 0
-		if wanted[allow]++; wanted[allow] <= 2000 {
+		if wanted[allow]++; wanted[allow] <= requests/2 {
 			w.requests = append(w.requests, request{text, allow})
 		}
 	}
@@ -378,7 +378,7 @@ func newWorkload(tb testing.TB) *workload {
 }
 
 func BenchmarkMemo(b *testing.B) {
-	w := newWorkload(b)
+	w := newWorkload(b, 4000)
 	inputs := make([]*ast.Term, len(w.requests))
 	for i, r := range w.requests {
 		inputs[i] = input(b, r.text)
@@ -409,8 +409,35 @@ func BenchmarkMemo(b *testing.B) {
 			check(b, i, v, err)
 		}
 	})
+	// Nobody is known: each subject comes once.
+	b.Run("strangers", func(b *testing.B) {
+		m := eval.NewMemo(w.policy.reaches, 0)
+		b.ReportAllocs()
+		for n := 0; b.Loop(); n++ {
+			b.StopTimer()
+			in := input(b, strings.Replace(w.requests[n%len(inputs)].text, `"id": "user`, fmt.Sprintf(`"id": "u%d-`, n), 1))
+			b.StartTimer()
+			if _, _, err := w.policy.evalMemo(m, w.allow, in, false, false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("strangers without", func(b *testing.B) {
+		b.ReportAllocs()
+		for n := 0; b.Loop(); n++ {
+			b.StopTimer()
+			in := input(b, strings.Replace(w.requests[n%len(inputs)].text, `"id": "user`, fmt.Sprintf(`"id": "u%d-`, n), 1))
+			b.StartTimer()
+			if _, err := w.policy.run(w.allow, in, nil, false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("answers", func(b *testing.B) {
 		m := eval.NewMemo(w.policy.reaches, 0)
+		// Few enough to stay in the processor's cache, as an input does that was
+		// decoded just before.
+		inputs := inputs[:64]
 		for i := range inputs {
 			_, _, _ = w.policy.evalMemo(m, w.allow, inputs[i], false, false)
 		}

@@ -123,7 +123,7 @@ func manyInputs(n int) string {
 // result, for policies put together at random.
 func TestReachSound(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for round := range 60 {
+	for round := range 25 {
 		text := compilingPolicy(t, rnd)
 		p := newPolicy(t, `{"x": {"a": 1, "b": [1, 2]}, "y": ["a", "b", "c"]}`, text)
 		for range 25 {
