@@ -34,25 +34,38 @@ func profileCommand(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(os.Stderr, "bench profile: wrong arguments:", err)
 		return errUsage
 	}
-	perf, err := exec.LookPath("perf")
-	if err != nil {
-		return fmt.Errorf("profile: %w", err)
-	}
 	s, err := site(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	set := workload.RBAC()
-	srv, err := s.start(ctx, chosen[0], set)
-	if err != nil {
-		return err
-	}
 	data := filepath.Join(s.dir, "perf.data")
+	result, err := s.record(ctx, chosen[0], *connections, *length, data)
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	fmt.Fprintf(out, "%s, %d connections, %.0f decisions/s while profiled\n", *name, *connections, result.PerSecond())
+	if err := printProfile(ctx, out, data, *cumulative); err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	return nil
+}
+
+// record measures a target while perf samples it into the file data.
+func (s *site) record(ctx context.Context, t target, connections int, length time.Duration, data string) (*load.Result, error) {
+	perf, err := exec.LookPath("perf")
+	if err != nil {
+		return nil, err
+	}
+	set := workload.RBAC()
+	srv, err := s.start(ctx, t, set)
+	if err != nil {
+		return nil, err
+	}
 	var recorder *exec.Cmd
 	var failed error
 	result, err := load.Run(ctx, load.Options{
-		Addr: srv.Addr, Token: srv.Token, Set: set, Connections: *connections, WarmUp: time.Second, Measure: *length,
+		Addr: srv.Addr, Token: srv.Token, Set: set, Connections: connections, WarmUp: time.Second, Measure: length,
 		Mark: func() {
 			if recorder != nil {
 				return
@@ -64,21 +77,22 @@ func profileCommand(ctx context.Context, args []string, out io.Writer) error {
 		},
 	})
 	if err = errors.Join(err, failed); err != nil {
-		return err
+		return nil, err
 	}
-	if err := recorder.Wait(); err != nil {
-		return fmt.Errorf("profile: %w", err)
-	}
-	fmt.Fprintf(out, "%s, %d connections, %.0f decisions/s while profiled\n", *name, *connections, result.PerSecond())
+	return result, recorder.Wait()
+}
+
+// printProfile prints the functions that take half a percent or more.
+func printProfile(ctx context.Context, out io.Writer, data string, cumulative bool) error {
 	children := "--no-children"
-	if *cumulative {
+	if cumulative {
 		children = "--children"
 	}
-	printer := exec.CommandContext(ctx, perf, "report", "--stdio", "-q", children, "-g", "none", "--sort", "symbol", "--percent-limit", "0.5", "-i", data)
+	printer := exec.CommandContext(ctx, "perf", "report", "--stdio", "-q", children, "-g", "none", "--sort", "symbol", "--percent-limit", "0.5", "-i", data)
 	printer.Stderr = os.Stderr
 	table, err := printer.Output()
 	if err != nil {
-		return fmt.Errorf("profile: %w", err)
+		return err
 	}
 	for line := range bytes.Lines(table) {
 		// perf fills columns that it does not use with blanks and dashes.

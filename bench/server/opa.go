@@ -69,6 +69,7 @@ func InstallOPA(ctx context.Context, cache string) (string, error) {
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
+	fmt.Fprintf(os.Stderr, "building opa %s into %s, once; this takes a minute or two\n", OPAVersion, dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("install opa: %w", err)
 	}
