@@ -52,12 +52,17 @@ type Memo struct {
 // Entry is a document whose results a Memo can keep. It is made by Reaches, is
 // valid for every Memo over them and safe for concurrent use.
 type Entry struct {
-	ref    ast.Ref
-	id     uint32
-	slot   int // among the documents of the rule tree; -1 for any other ref
-	reach  Reach
-	want   projection
-	credit atomic.Int32
+	ref  ast.Ref
+	id   uint32
+	slot int // among the documents of the rule tree; -1 for any other ref
+
+	summary       *summary
+	deterministic bool
+	spelled       sync.Once // guards reach and want, which few entries need
+	reach         Reach
+	want          projection
+
+	credit atomic.Int32 // see worthwhile
 }
 
 // memoEntry is one kept result; only touched changes once it is published.
@@ -88,26 +93,32 @@ func (r *Reaches) Entry(ref ast.Ref) *Entry {
 	if e := r.document(ref); e != nil {
 		return e
 	}
-	var all summary
-	for _, rule := range r.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true}) {
-		all.add(r.rules[rule])
-	}
-	return r.newEntry(ref, &all)
+	return r.newEntry(ref, r.union(ref))
 }
 
 func (r *Reaches) newEntry(ref ast.Ref, s *summary) *Entry {
-	e := &Entry{ref: ref, id: r.ids.Add(1), slot: -1, reach: r.reach(s), want: project(nil, &s.inputs)}
+	e := &Entry{ref: ref, id: r.ids.Add(1), slot: -1, summary: s, deterministic: !s.anyhow && !r.opaque}
 	e.credit.Store(memoCredit)
 	return e
 }
 
 // Reach returns what the document can depend on.
-func (e *Entry) Reach() Reach { return e.reach }
+func (e *Entry) Reach() Reach {
+	e.spell()
+	return e.reach
+}
+
+func (e *Entry) spell() {
+	e.spelled.Do(func() {
+		e.reach = Reach{Inputs: e.summary.inputs.refs(), Deterministic: e.deterministic}
+		e.want = project(&e.summary.inputs)
+	})
+}
 
 // worthwhile tells whether to look for e's results now. The counter goes down
 // to zero with misses, then to the end of the pause, and begins anew.
 func (e *Entry) worthwhile() bool {
-	if !e.reach.Deterministic {
+	if !e.deterministic {
 		return false
 	}
 	if e.credit.Load() > 0 {

@@ -27,13 +27,13 @@ type projection struct {
 	parts []projection
 }
 
-func project(key ast.Value, t *inputTree) projection {
+func project(t *inputTree) projection {
 	p := projection{whole: t.whole}
-	if key != nil {
-		p.key = ast.NewTerm(key)
+	if t.key != nil {
+		p.key = ast.NewTerm(t.key)
 	}
-	for _, k := range t.keys() {
-		p.parts = append(p.parts, project(k, t.children[k]))
+	for _, sub := range t.sorted() {
+		p.parts = append(p.parts, project(&sub))
 	}
 	return p
 }

@@ -134,6 +134,7 @@ func (r *Recall) recall(e *Entry) (found *memoEntry, missed bool) {
 	if !e.worthwhile() {
 		return nil, false
 	}
+	e.spell()
 	from := len(r.keys.buf)
 	input := &r.input
 	if input.Value == nil {

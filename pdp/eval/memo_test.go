@@ -229,6 +229,48 @@ func TestMemoIsBounded(t *testing.T) {
 	}
 }
 
+// FuzzMemoKey stores a result for one input and looks for another: what is found
+// must have been stored for the same parts.
+func FuzzMemoKey(f *testing.F) {
+	f.Add([]byte(`{"a":1}`), []byte(`{"a":{"b":null},"c":[[]]}`))
+	f.Add([]byte(`{"a":["x","y"]}`), []byte(`{"a":["xy"],"b":""}`))
+	p := newPolicy(f, `{}`, "package p\nwhole := input\nparts := [input.a.b, input.a.c[0], input.b]")
+	whole, parts := p.prepare(ast.MustParseRef("data.p.whole")).entry, p.prepare(ast.MustParseRef("data.p.parts")).entry
+	project := func(v ast.Value) string {
+		var s []string
+		for _, ref := range parts.Reach().Inputs {
+			part, err := v.Find(ref[1:])
+			s = append(s, fmt.Sprint(part, err))
+		}
+		return strings.Join(s, "\x00")
+	}
+	m := eval.NewMemo(p.reaches, 1<<20)
+	found := func(e *eval.Entry, v ast.Value) ast.Value {
+		r := m.Begin(e, v, false)
+		defer r.End(nil, false)
+		kept, _ := r.Answer()
+		return kept
+	}
+	f.Fuzz(func(t *testing.T, b1, b2 []byte) {
+		v1, _, err1 := eval.ParseInput(b1, eval.Limits{})
+		v2, _, err2 := eval.ParseInput(b2, eval.Limits{})
+		if err1 != nil || err2 != nil {
+			return
+		}
+		m.Begin(whole, v1, false).End(v1, true)
+		m.Begin(parts, v1, false).End(ast.String(project(v1)), true)
+		if kept := found(whole, v2); kept != nil {
+			checkEncode(t, kept)
+			if kept.String() != v2.String() {
+				t.Fatalf("%v found for %v", kept, v2)
+			}
+		}
+		if kept := found(parts, v2); kept != nil && string(kept.(ast.String)) != project(v2) {
+			t.Fatalf("%v found for %v", kept, v2)
+		}
+	})
+}
+
 // TestMemoSound evaluates random policies with and without a memo.
 func TestMemoSound(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))

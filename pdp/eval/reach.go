@@ -83,15 +83,17 @@ func Analyze(c *ast.Compiler) *Reaches {
 // several rules, or one inside a rule's. A ref that no rule has to do with is
 // base data and reaches nothing.
 func (r *Reaches) Of(ref ast.Ref) Reach {
-	var all summary
+	s := r.union(ref)
+	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque}
+}
+
+// union returns the reach of all rules that have to do with ref.
+func (r *Reaches) union(ref ast.Ref) *summary {
+	all := &summary{}
 	for _, rule := range r.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true}) {
 		all.add(r.rules[rule])
 	}
-	return r.reach(&all)
-}
-
-func (r *Reaches) reach(s *summary) Reach {
-	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque}
+	return all
 }
 
 // index makes an Entry for each document below n that rules define as a whole:
@@ -101,11 +103,14 @@ func (r *Reaches) index(at *documentNode, n *ast.TreeNode, ref ast.Ref) {
 		if len(n.Values[0].Head.Args) > 0 {
 			return
 		}
-		var all summary
-		for _, rule := range n.Values {
-			all.add(r.rules[rule])
+		all := r.rules[n.Values[0]]
+		if len(n.Values) > 1 {
+			all = &summary{}
+			for _, rule := range n.Values {
+				all.add(r.rules[rule])
+			}
 		}
-		at.entry = r.newEntry(ref, &all)
+		at.entry = r.newEntry(ref, all)
 		at.entry.slot = r.slots
 		r.slots++
 		return

@@ -1,44 +1,46 @@
 package eval
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // inputTree is a set of parts of the input, in which a part swallows those
-// inside it.
+// inside it. The zero value is the empty set.
 type inputTree struct {
-	whole    bool // this part is in the set
-	children map[ast.Value]*inputTree
+	key   ast.Value // of this part in the one above; nil for the input itself
+	whole bool      // this part is in the set
+	parts []inputTree
 }
 
-// all puts the whole input into the set.
-func (t *inputTree) all() { t.whole, t.children = true, nil }
+// all puts the whole of t into the set.
+func (t *inputTree) all() { t.whole, t.parts = true, nil }
 
-// add puts the part at ref into the set, up to the first term that is not known.
+// add puts the part at ref, which begins with input, into the set, up to the
+// first term that is not known.
 func (t *inputTree) add(ref ast.Ref) {
 	n := t
 	for _, term := range ref[1:] {
 		if n.whole || !ast.IsScalar(term.Value) {
 			break
 		}
-		n = n.child(term.Value)
+		n = n.part(term.Value)
 	}
 	n.all()
 	t.bound()
 }
 
-func (t *inputTree) child(key ast.Value) *inputTree {
-	next := t.children[key]
-	if next == nil {
-		if t.children == nil {
-			t.children = map[ast.Value]*inputTree{}
+// part returns the part of t at key, which is made if need be.
+func (t *inputTree) part(key ast.Value) *inputTree {
+	for i := range t.parts {
+		if t.parts[i].key == key {
+			return &t.parts[i]
 		}
-		next = &inputTree{}
-		t.children[key] = next
 	}
-	return next
+	t.parts = append(t.parts, inputTree{key: key})
+	return &t.parts[len(t.parts)-1]
 }
 
 // union adds the parts in other, which stays as it is.
@@ -53,8 +55,8 @@ func (t *inputTree) merge(other *inputTree) {
 	case other.whole:
 		t.all()
 	default:
-		for key, sub := range other.children {
-			t.child(key).merge(sub)
+		for i := range other.parts {
+			t.part(other.parts[i].key).merge(&other.parts[i])
 		}
 	}
 }
@@ -70,20 +72,18 @@ func (t *inputTree) size() int {
 		return 1
 	}
 	n := 0
-	for _, sub := range t.children {
-		n += sub.size()
+	for i := range t.parts {
+		n += t.parts[i].size()
 	}
 	return n
 }
 
-// keys returns the names of t's children, sorted.
-func (t *inputTree) keys() []ast.Value {
-	keys := make([]ast.Value, 0, len(t.children))
-	for key := range t.children {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, ast.Value.Compare)
-	return keys
+// sorted returns t's parts in the order of their keys.
+func (t *inputTree) sorted() []inputTree {
+	return slices.SortedFunc(slices.Values(t.parts), func(a, b inputTree) int {
+		// Numbers may be equal and have different texts.
+		return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.key.String(), b.key.String()))
+	})
 }
 
 // refs spells out the set.
@@ -93,8 +93,8 @@ func (t *inputTree) appendRefs(refs []ast.Ref, at ast.Ref) []ast.Ref {
 	if t.whole {
 		return append(refs, at)
 	}
-	for _, key := range t.keys() {
-		refs = t.children[key].appendRefs(refs, append(slices.Clip(at), ast.NewTerm(key)))
+	for _, sub := range t.sorted() {
+		refs = sub.appendRefs(refs, append(slices.Clip(at), ast.NewTerm(sub.key)))
 	}
 	return refs
 }

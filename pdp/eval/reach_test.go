@@ -277,3 +277,22 @@ func graft(from, to *ast.Term, path ast.Ref) *ast.Term {
 	}
 	return ast.NewTerm(out)
 }
+
+// BenchmarkAnalyze takes a policy of 20,000 rules in 200 packages, in which
+// rules refer to others of their package and to shared ones.
+func BenchmarkAnalyze(b *testing.B) {
+	modules := []string{"package lib\nadmin if input.subject.role == \"admin\"\nowner(x) if x == input.subject.id"}
+	for p := range 200 {
+		var sb strings.Builder
+		fmt.Fprintf(&sb, "package p%d\nimport data.lib\nr0 if lib.admin\n", p)
+		for i := 1; i < 100; i++ {
+			fmt.Fprintf(&sb, "r%d if { r%d; input.k%d == %d; lib.owner(input.resource.owner) }\n", i, i/2, i%10, i)
+		}
+		modules = append(modules, sb.String())
+	}
+	c := compiled(b, modules...)
+	b.ReportAllocs()
+	for b.Loop() {
+		eval.Analyze(c)
+	}
+}
