@@ -1,0 +1,100 @@
+package opa
+
+import (
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/server/types"
+
+	"github.com/verdict-pdp/verdict/pdp/eval"
+)
+
+// healthPath is where policies define the checks of /health/{path}.
+const healthPath = "system/health/"
+
+// health answers GET /health. There are no plugins and no bundle that is waited
+// for, so the parameters bundles, plugins and exclude-plugin change nothing.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	s.replyHealth(w, r, s.options.Healthy())
+}
+
+// healthPolicy answers GET /health/{path...} by the policy data.system.health.
+// Probes are no decisions: they are not recorded.
+func (s *Server) healthPolicy(w http.ResponseWriter, r *http.Request) {
+	path := healthPath + pathBelow(r, 1)
+	ref, err := eval.ParsePath(path)
+	if err != nil {
+		s.badRequest(w, r, err.Error())
+		return
+	}
+	input := ast.NewObject(
+		// OPA without options has this one plugin, and health policies look at it.
+		ast.Item(ast.StringTerm("plugin_state"), ast.ObjectTerm(ast.Item(ast.StringTerm("discovery"), ast.StringTerm("OK")))),
+		ast.Item(ast.StringTerm("plugins_ready"), ast.BooleanTerm(s.options.Healthy() == nil)),
+	)
+	res, err := s.pdp.Engine().Active().Eval(r.Context(), &eval.Query{Path: path, Input: input, Now: time.Now()})
+	var compile ast.Errors
+	switch {
+	case errors.Is(err, eval.ErrPath):
+		s.badRequest(w, r, err.Error())
+	case errors.Is(err, eval.ErrPanic):
+		s.options.Logger.Error().Err(err).Str("path", path).Msg("health check panicked")
+		s.replyHealth(w, r, eval.ErrPanic)
+	case errors.As(err, &compile):
+		s.replyHealth(w, r, compile)
+	case err != nil:
+		s.replyHealth(w, r, err)
+	case res.Value == nil:
+		s.replyHealth(w, r, fmt.Errorf("health check (%v) was undefined", ref))
+	case res.Value.Compare(ast.Boolean(true)) != 0:
+		s.replyHealth(w, r, fmt.Errorf("health check (%v) returned unexpected value", ref))
+	default:
+		s.replyHealth(w, r, nil)
+	}
+}
+
+func (s *Server) replyHealth(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		s.replyJSON(w, r, http.StatusInternalServerError, types.HealthResponseV1{Error: err.Error()}, false)
+		return
+	}
+	s.reply(w, r, http.StatusOK, []byte("{}\n"))
+}
+
+// status answers GET /v1/status.
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	if s.options.Status == nil {
+		s.replyErrorV1(w, r, http.StatusInternalServerError, types.NewErrorV1(types.CodeInternal, "status plugin not enabled"))
+		return
+	}
+	status := s.options.Status()
+	p := parseParams(r.URL.RawQuery)
+	s.replyJSON(w, r, http.StatusOK, types.StatusResponseV1{Result: &status}, p.pretty)
+}
+
+// indexPage is what a browser sees at the root.
+const indexPage = `<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>verdict</title></head>
+<body>
+<h1>verdict</h1>
+<p>A policy decision point that speaks the REST API of Open Policy Agent and
+records every decision before it gives it.</p>
+<p>Version: {{ .Version }}<br>
+Build Commit: {{ .Commit }}<br>
+Build Timestamp: {{ .Timestamp }}<br>
+Build Hostname: {{ .Hostname }}</p>
+</body>
+</html>
+`
+
+// index answers GET /.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	page := template.Must(template.New("index").Parse(indexPage))
+	_ = page.Execute(w, s.options.Build) // the client may be gone
+}

@@ -1,0 +1,134 @@
+package opa_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/pdp"
+	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/storage/segment"
+)
+
+// stand is a server with everything behind it: a real audit log in a folder of
+// its own and an empty engine.
+type stand struct {
+	api     *opa.Server
+	handler http.Handler
+	engine  *eval.Engine
+	log     *audit.Log
+}
+
+// newStand builds a stand. The log queues: what is tested here is not the disk.
+func newStand(t testing.TB, o opa.Options) *stand {
+	t.Helper()
+	log := newLog(t)
+	engine, err := eval.New(eval.Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newStandOn(engine, log, log, o)
+}
+
+func newStandOn(engine *eval.Engine, log *audit.Log, decisions pdp.Recorder, o opa.Options) *stand {
+	registry := prometheus.NewRegistry()
+	if o.Metrics == nil {
+		o.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	}
+	api := opa.New(pdp.New(engine, decisions, pdp.Options{}), decisions, o)
+	registry.MustRegister(api.Collectors()...)
+	return &stand{api: api, handler: api.Handler(open), engine: engine, log: log}
+}
+
+func newLog(t testing.TB) *audit.Log {
+	t.Helper()
+	store, err := segment.Open(filepath.Join(t.TempDir(), "log"), segment.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := audit.Open(store, audit.Options{Durability: audit.Queued})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- log.Run(ctx) }() // ends in the clean-up below
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("audit log: %v", err)
+		}
+		if err := log.Close(); err != nil {
+			t.Errorf("close audit log: %v", err)
+		}
+	})
+	return log
+}
+
+// open is a guard that lets everything through.
+func open(_ string, h http.Handler) http.Handler { return h }
+
+// do sends a request to the handler. Headers are pairs of name and value.
+func (s *stand) do(t testing.TB, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, target, reader)
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w
+}
+
+// must is do for a request that has to get a status.
+func (s *stand) must(t testing.TB, status int, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := s.do(t, method, target, body, headers...)
+	if w.Code != status {
+		t.Fatalf("%s %s: status %d, want %d: %s", method, target, w.Code, status, w.Body)
+	}
+	return w
+}
+
+// records returns the records of the log that contain text.
+func (s *stand) records(t testing.TB, text string) []string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	// The sentinel is appended last, so everything before it is there when it is.
+	const sentinel = "sentinel of the test"
+	if _, err := s.log.Append(ctx, &audit.Record{
+		Type: audit.TypeAdministrative, Event: audit.EventConfigChange,
+		Severity: audit.SeverityInfo, Outcome: audit.OutcomeSuccess, Message: sentinel,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	err := s.log.Tail(ctx, 0, func(_ uint64, rec []byte) error {
+		if bytes.Contains(rec, []byte(sentinel)) {
+			return io.EOF
+		}
+		if bytes.Contains(rec, []byte(text)) {
+			found = append(found, string(rec))
+		}
+		return nil
+	})
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return found
+}
