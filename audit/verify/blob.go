@@ -29,8 +29,7 @@ func (r *run) blobs(n uint64) error {
 		r.rep.Bytes += uint64(len(value))
 		var sum chain.Hash
 		if len(key) != len(sum) {
-			r.find(r.first, r.first, KindKeyForeign, "bucket blob has the key %s", show(key))
-			return nil
+			return r.foreign("blob", key, r.first)
 		}
 		copy(sum[:], key)
 		w, ok := r.refs[sum]

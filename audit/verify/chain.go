@@ -53,7 +53,7 @@ func (r *run) skip(to uint64) {
 
 func (r *run) missing(to uint64, atEnd bool) {
 	r.find(r.next, to-1, KindRecordMissing, "no such record, and the log goes on to %d", max(r.stated(), to)-1)
-	if n := len(r.rep.Errors) - 1; atEnd && r.rep.ErrorsTotal <= maxFindings {
+	if n := len(r.rep.Errors) - 1; atEnd && r.rep.ErrorsTotal <= keptFindings {
 		r.rep.Errors[n].result = resultOf(KindRecordMissing, true)
 		r.rep.Errors[n].Detail = "the log ends before the end that it states"
 	}
@@ -116,9 +116,10 @@ func (r *run) boundary(i uint64, root chain.Hash) {
 	w := &r.tiles[i]
 	from := r.first + i<<r.lay.tile
 	switch {
+	case !w.present && r.broken: // what is missing was noted
+		r.localKnown = false
 	case !w.present:
 		r.find(from, r.next-1, KindTile, "the row of tile %d is missing", from>>r.lay.tile)
-		r.localKnown = r.localKnown && !r.broken
 	case r.broken:
 		root, r.head, r.headKnown = w.root, w.head, true
 	default:
@@ -127,10 +128,10 @@ func (r *run) boundary(i uint64, root chain.Hash) {
 	if r.localKnown {
 		r.localKnown = r.local.AppendSubtree(r.lay.tile, root) == nil
 	}
-	r.tail, r.noted, r.broken = r.tail[:0], r.noted[:0], false
 	if r.next&(1<<r.lay.segment-1) == 0 {
 		r.segment((r.next - 1 - r.first) >> r.lay.segment)
 	}
+	r.tail, r.noted, r.broken = r.tail[:0], r.noted[:0], false
 }
 
 // compare compares a tile that has all its records with its row, and returns the
@@ -227,7 +228,9 @@ func (r *run) segment(i uint64) {
 	from, last := r.first+i<<r.lay.segment, r.next-1
 	bad := func(detail string) { r.find(from, last, KindSegment, "segment %d: %s", from>>r.lay.segment, detail) }
 	if !w.present {
-		bad("the row is missing")
+		if !r.broken {
+			bad("the row is missing")
+		}
 		return
 	}
 	if r.headKnown && r.head != w.head && (r.doubt == nil || r.doubt.head != w.head) {

@@ -189,8 +189,7 @@ func (r *run) readRows(file uint64, bucket string, bits int) ([]row, error) {
 	}
 	err := r.src.Walk(r.ctx, file, bucket, func(key, value []byte) error {
 		if len(key) != 8 || binary.BigEndian.Uint64(key)-base >= uint64(len(rows)) {
-			r.find(r.first, r.first, KindKeyForeign, "bucket %s has the key %s", bucket, show(key))
-			return nil
+			return r.foreign(bucket, key, r.first)
 		}
 		n := binary.BigEndian.Uint64(key)
 		if r.meta.known["next"] && (n+1)<<bits > r.meta.next {
@@ -216,12 +215,4 @@ func (r *run) readRows(file uint64, bucket string, bits int) ([]row, error) {
 		return nil
 	})
 	return rows, err
-}
-
-// show prints a key that may be anything.
-func show(key []byte) string {
-	if len(key) > 40 {
-		return fmt.Sprintf("%x... (%d bytes)", key[:40], len(key))
-	}
-	return fmt.Sprintf("%x", key)
 }

@@ -1,7 +1,9 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,8 +101,12 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s, %s: %s", where, f.Kind, f.Detail)
 }
 
-// maxFindings bounds what a report lists; all are counted.
-const maxFindings = 100
+const (
+	// maxFindings bounds what a report lists; all are counted.
+	maxFindings = 100
+	// keptFindings bounds what is kept until the first of them are known.
+	keptFindings = 4096
+)
 
 // Report is what a verification found. Its JSON is part of the command line's
 // and the API's contract.
@@ -164,10 +170,17 @@ func (r *Report) Text() string {
 	return b.String()
 }
 
-// add notes a finding.
+// add notes a finding. Neighbours that bear other numbers are one, as after an
+// insertion.
 func (r *Report) add(f Finding) {
+	if n := len(r.Errors); n > 0 && f.Kind == KindRecordSwapped {
+		if last := &r.Errors[n-1]; last.Kind == f.Kind && last.File == f.File && last.Last+1 == f.Seq {
+			last.Last = f.Last
+			return
+		}
+	}
 	r.ErrorsTotal++
-	if len(r.Errors) < maxFindings {
+	if len(r.Errors) < keptFindings {
 		r.Errors = append(r.Errors, f)
 	}
 }
@@ -176,17 +189,13 @@ func (r *Report) add(f Finding) {
 // missing end, that a damaged file, that a format that cannot be read.
 func (r *Report) conclude() {
 	r.Result, r.IsValid, r.HashChainValid = OK, true, true
+	slices.SortStableFunc(r.Errors, func(a, b Finding) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, want := range []Result{Tampered, Truncated, Damaged, Unverifiable} {
-		var first *Finding
-		for i := range r.Errors {
-			if f := &r.Errors[i]; f.result == want && (first == nil || f.Seq < first.Seq) {
-				first = f
-			}
-		}
-		if first != nil {
+		i := slices.IndexFunc(r.Errors, func(f Finding) bool { return f.result == want })
+		if i >= 0 {
+			f := r.Errors[i]
 			r.Result, r.IsValid = want, false
-			seq := first.Seq
-			r.FirstBadSeq, r.Kind, r.File, r.Detail = &seq, first.Kind, first.File, first.Detail
+			r.FirstBadSeq, r.Kind, r.File, r.Detail = &f.Seq, f.Kind, f.File, f.Detail
 			break
 		}
 	}
@@ -196,5 +205,8 @@ func (r *Report) conclude() {
 		default:
 			r.HashChainValid = false
 		}
+	}
+	if len(r.Errors) > maxFindings {
+		r.Errors = slices.Clone(r.Errors[:maxFindings])
 	}
 }

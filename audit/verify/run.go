@@ -29,7 +29,9 @@ type run struct {
 	tiles      []row
 	segs       []row
 	refs       map[chain.Hash]wanted
-	extra      [2]uint64 // records behind the stated end, first and last
+	extra      [2]uint64       // records behind the stated end, first and last
+	strange    map[string]bool // buckets in which a foreign key was found
+	due        uint64          // the record that the reader expects, ahead of next
 
 	// The pipeline.
 	cur   *batch   // being filled
@@ -102,7 +104,11 @@ func (r *run) log() error {
 func (r *run) missingFiles(from, to uint64) {
 	first, last := from<<r.lay.file, to<<r.lay.file-1
 	r.name = fileName(from)
-	r.find(first, last, KindFileMissing, "files %s to %s are not there, and %s is", fileName(from), fileName(to-1), fileName(to))
+	names := fileName(from)
+	if to-from > 1 {
+		names += " to " + fileName(to-1)
+	}
+	r.find(first, last, KindFileMissing, "%s not there, and %s is", names, fileName(to))
 	r.lose()
 }
 
@@ -118,7 +124,8 @@ func (r *run) file(n uint64) (goOn bool, err error) {
 	r.name, r.first, r.end = fileName(n), n<<r.lay.file, (n+1)<<r.lay.file
 	r.next, r.local, r.localKnown, r.tail = r.first, chain.Tree{}, true, r.tail[:0]
 	r.broken, r.noted, r.segTimeKnow = false, r.noted[:0], false
-	r.meta, r.refs, r.extra = meta{}, nil, [2]uint64{}
+	r.strange = map[string]bool{}
+	r.meta, r.refs, r.extra, r.due = meta{}, nil, [2]uint64{}, r.first
 
 	buckets, flaw := r.src.Inspect(r.ctx, n)
 	kind, damaged := "", false
@@ -157,13 +164,21 @@ func (r *run) file(n uint64) (goOn bool, err error) {
 	return true, nil
 }
 
-// errNewer ends the verification at a file of a newer format.
-var errNewer = errors.New("newer format")
+var (
+	// errNewer ends the verification at a file of a newer format.
+	errNewer = errors.New("newer format")
+	// errForeign skips a file that is another's.
+	errForeign = errors.New("another file")
+)
 
 // contents verifies the buckets of a file. ended is the kind of damage that kept
 // the records from being read to their end.
 func (r *run) contents(n uint64) (ended string, err error) {
 	err = r.begin(n)
+	if errors.Is(err, errForeign) {
+		r.lose()
+		return "", nil
+	}
 	if kind, damaged := asDamage(err); damaged {
 		r.damage(kind, err, r.first, r.end-1)
 		return kind, nil
@@ -204,7 +219,8 @@ func (r *run) begin(n uint64) error {
 		problems = append(problems, fmt.Sprintf("format is %d", m.format))
 	}
 	if m.known["first"] && m.first != r.first {
-		problems = append(problems, fmt.Sprintf("first is %d", m.first))
+		r.find(r.first, r.end-1, KindMeta, "this is the file of the records from %d on", m.first)
+		return errForeign
 	}
 	if m.known["origin"] {
 		switch {
@@ -248,13 +264,11 @@ func (r *run) stated() uint64 {
 func (r *run) entry(key, value []byte) error {
 	r.rep.Bytes += uint64(len(value))
 	if len(key) != 8 {
-		r.find(r.next, r.next, KindKeyForeign, "bucket rec has the key %s", show(key))
-		return nil
+		return r.foreign("rec", key, r.due)
 	}
 	seq := binary.BigEndian.Uint64(key)
 	if seq < r.first || seq >= r.end {
-		r.find(r.next, r.next, KindKeyForeign, "bucket rec has a record %d, outside the file", seq)
-		return nil
+		return r.foreign("rec", key, r.due)
 	}
 	if r.meta.known["next"] && seq >= r.meta.next {
 		if r.opts.Live {
@@ -282,6 +296,7 @@ func (r *run) entry(key, value []byte) error {
 		return nil
 	}
 	r.cur.add(seq, value)
+	r.due = seq + 1
 	return nil
 }
 
@@ -329,6 +344,19 @@ func (r *run) find(seq, last uint64, kind, detail string, args ...any) {
 		Seq: seq, Last: max(seq, last), Kind: kind, File: r.name,
 		Detail: fmt.Sprintf(detail, args...), result: resultOf(kind, false),
 	})
+}
+
+// foreign notes a key that has no place in its bucket, the first of a bucket only.
+func (r *run) foreign(bucket string, key []byte, seq uint64) error {
+	if !r.strange[bucket] {
+		r.strange[bucket] = true
+		text := fmt.Sprintf("%x", key)
+		if len(key) > 40 {
+			text = fmt.Sprintf("%x... (%d bytes)", key[:40], len(key))
+		}
+		r.find(seq, seq, KindKeyForeign, "bucket %s has the key %s, and perhaps others that do not belong there", bucket, text)
+	}
+	return nil
 }
 
 // maxWarnings bounds the warnings of a report.

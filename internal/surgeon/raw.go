@@ -49,7 +49,7 @@ func FlipFile(path string, offset int64, mask byte) error {
 	if _, err := f.WriteAt(b[:], offset); err != nil {
 		return err
 	}
-	return f.Sync()
+	return nil
 }
 
 // PageSize is the size of a page.

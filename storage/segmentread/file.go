@@ -60,6 +60,7 @@ type file struct {
 	path    string
 	size    int64
 	meta    metaPage
+	older   *metaPage // the state before the last transaction, when it is valid
 	buckets map[string]bucket
 	// flaw is damage that does not hinder reading.
 	flaw error
@@ -103,10 +104,16 @@ func (db *file) load() error {
 	}
 	db.readFreelist()
 	if err := db.readBuckets(); err != nil {
-		if db.flaw != nil {
+		db.note(err)
+		if db.older == nil {
 			return db.flaw // the cause
 		}
-		return err
+		// The pages of the state before are still there: what they hold tells how far
+		// the log went at least.
+		db.meta, db.free = *db.older, nil
+		if err := db.readBuckets(); err != nil {
+			return db.flaw
+		}
 	}
 	return db.checkSize()
 }
@@ -124,7 +131,9 @@ func (db *file) readMeta() error {
 		if err1 != nil {
 			db.note(err1)
 		} else if one.txid > zero.txid {
-			db.meta = one
+			db.meta, db.older = one, &zero
+		} else {
+			db.older = &one
 		}
 		return nil
 	}
