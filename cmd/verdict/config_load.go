@@ -144,11 +144,11 @@ func (c *Config) readEnvironment(environ []string) Problems {
 }
 
 // foreignVariable tells whether a variable with verdict's prefix is not
-// configuration: the credential and address that client commands take, or
-// what Kubernetes puts into each pod when a service is called verdict or
+// configuration: the credential and address that client commands take, what
+// the project's own tests are told, or what Kubernetes puts into each pod when a service is called verdict or
 // verdict-something.
 func foreignVariable(name string) bool {
-	if name == "VERDICT_TOKEN" || name == "VERDICT_SERVER" {
+	if name == "VERDICT_TOKEN" || name == "VERDICT_SERVER" || name == "VERDICT_TOOLS" || strings.HasPrefix(name, "VERDICT_TEST_") {
 		return true
 	}
 	return regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`).MatchString(name)

@@ -114,6 +114,9 @@ Rego, and records every answer in a tamper-evident log before it gives it.`
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.AddCommand(
+		newServeCmd(p),
+		newDecideCmd(p),
+		newAuditCmd(p),
 		newTokenCmd(p),
 		newConfigCmd(p),
 		newVersionCmd(p),

@@ -111,6 +111,16 @@ func (s *Snapshot) HasRules(ref ast.Ref) bool {
 	return len(s.program.compiler.GetRulesForVirtualDocument(ref)) > 0
 }
 
+// Reach returns what the answer to a decision path can depend on beside the
+// snapshot.
+func (s *Snapshot) Reach(path string) (Reach, error) {
+	p, _, err := s.program.prepare(path)
+	if err != nil {
+		return Reach{}, err
+	}
+	return p.entry.Reach(), nil
+}
+
 // Masks tells whether data.system.log.mask is defined, by rules or by data.
 func (s *Snapshot) Masks() bool { return s.masks }
 

@@ -1,0 +1,215 @@
+package native
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/verdict-pdp/verdict/audit"
+)
+
+const (
+	maxPage     = 1000             // records of one listing
+	defaultPage = 100              // when the caller names no limit
+	streamIdle  = 30 * time.Second // a stream's reader may stall this long
+)
+
+// decision answers the record of one decision: its bytes as they were stored.
+func (s *Server) decision(w http.ResponseWriter, r *http.Request) {
+	id := chi.URLParam(r, "id")
+	if len(id) > 64 {
+		fail(w, http.StatusBadRequest, "invalid_parameter", "a decision id is a UUID of 36 characters", "id")
+		return
+	}
+	seq, rec, err := s.o.Log.Find(r.Context(), id)
+	s.answerRecord(w, r, seq, rec, err, fmt.Sprintf("the log holds no decision %q", id))
+}
+
+// record answers one record by its sequence number.
+func (s *Server) record(w http.ResponseWriter, r *http.Request) {
+	seq, ok := number(w, chi.URLParam(r, "seq"), "seq")
+	if !ok {
+		return
+	}
+	rec, err := s.o.Log.Record(seq)
+	s.answerRecord(w, r, seq, rec, err, fmt.Sprintf("the log holds no record %d; the next one will be %d", seq, s.o.Log.Status().Next))
+}
+
+func (s *Server) answerRecord(w http.ResponseWriter, r *http.Request, seq uint64, rec []byte, err error, missing string) {
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		fail(w, http.StatusNotFound, "not_found", missing, "")
+		return
+	case err != nil:
+		s.internal(w, err, "read audit record")
+		return
+	}
+	if !s.recordAccess(w, r, map[string]any{"seq": seq}, 1) {
+		return
+	}
+	writeJSON(w, rec)
+}
+
+// records answers records as lines of JSON, in order from ?from= on: at most
+// ?limit=, or with ?follow=true without end as they are written.
+func (s *Server) records(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	next := s.o.Log.Status().Next
+	from, limit, follow := uint64(0), uint64(defaultPage), false
+	ok := true
+	if v := query.Get("from"); v != "" {
+		if from, ok = number(w, v, "from"); !ok {
+			return
+		}
+	}
+	if v := query.Get("limit"); v != "" {
+		if limit, ok = number(w, v, "limit"); !ok {
+			return
+		}
+		if limit == 0 || limit > maxPage {
+			fail(w, http.StatusBadRequest, "invalid_parameter", fmt.Sprintf("limit is a number from 1 to %d", maxPage), "limit")
+			return
+		}
+	}
+	switch query.Get("follow") {
+	case "true":
+		follow = true
+	case "", "false":
+		if from >= next {
+			limit = 0
+		} else {
+			limit = min(limit, next-from)
+		}
+	default:
+		fail(w, http.StatusBadRequest, "invalid_parameter", "follow is true or false", "follow")
+		return
+	}
+	if !s.recordAccess(w, r, map[string]any{"from": from, "follow": follow}, limit) {
+		return
+	}
+	s.stream(w, r, from, limit, follow)
+}
+
+// errStop ends a Tail that has shown enough.
+var errStop = errors.New("stop")
+
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint64, follow bool) {
+	out := newLines(w)
+	if follow {
+		if err := out.control.Flush(); err != nil { // the header, before there is a record
+			return
+		}
+	}
+	if limit == 0 {
+		return
+	}
+	sent := uint64(0)
+	err := s.o.Log.Tail(r.Context(), from, func(_ uint64, rec []byte) error {
+		if err := out.write(rec, follow); err != nil {
+			return err
+		}
+		if sent++; !follow && sent == limit {
+			return errStop
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errStop) && r.Context().Err() == nil {
+		s.o.Logger.Error().Err(err).Msg("stream audit records")
+	}
+}
+
+// verify verifies the live log and answers lines of JSON: progress, then the
+// report as the last line.
+func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
+	if !s.recordAccess(w, r, map[string]any{"verify": true}, s.o.Log.Status().Next) {
+		return
+	}
+	out := newLines(w)
+	line := func(name string, v any) {
+		body, err := json.Marshal(map[string]any{name: v})
+		if err == nil {
+			err = out.write(body, true)
+		}
+		if err != nil && r.Context().Err() == nil {
+			s.o.Logger.Error().Err(err).Msg("stream verification")
+		}
+	}
+	report, err := s.o.Verify(r.Context(), func(progress any) { line("progress", progress) })
+	if err != nil {
+		if r.Context().Err() == nil {
+			s.o.Logger.Error().Err(err).Msg("verify audit log")
+			line("error", "the log could not be verified; the server's log says why")
+		}
+		return
+	}
+	line("report", report)
+}
+
+// recordAccess records that somebody reads the log. When that cannot be
+// recorded the reading is refused.
+func (s *Server) recordAccess(w http.ResponseWriter, r *http.Request, filter map[string]any, count uint64) bool {
+	details, err := json.Marshal(map[string]any{"filter": filter, "count": count})
+	if err != nil {
+		s.internal(w, err, "encode audit access")
+		return false
+	}
+	name, clientIP := s.o.Caller(r)
+	_, err = s.o.Log.Append(r.Context(), &audit.Record{
+		Type: audit.TypeDataAccess, Event: audit.EventAuditLogAccess, Severity: audit.SeverityHigh,
+		Outcome: audit.OutcomeSuccess, RequestedBy: name, ClientIP: clientIP, Edge: "native",
+		Path: r.URL.Path, Details: details,
+	})
+	if err == nil {
+		return true
+	}
+	var unavailable *audit.UnavailableError
+	if !errors.As(err, &unavailable) {
+		s.internal(w, err, "record audit access")
+		return false
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int(unavailable.RetryAfter.Seconds()))))
+	fail(w, http.StatusServiceUnavailable, "audit_unavailable", "the log cannot be read while reading it cannot be recorded", "")
+	return false
+}
+
+func number(w http.ResponseWriter, text, field string) (uint64, bool) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "invalid_parameter", field+" is a whole number, 0 or more", field)
+		return 0, false
+	}
+	return n, true
+}
+
+// lines writes newline-delimited JSON to a client and gives up on one that
+// does not read.
+type lines struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func newLines(w http.ResponseWriter) *lines {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return &lines{w: w, control: http.NewResponseController(w)}
+}
+
+func (l *lines) write(line []byte, flush bool) error {
+	if err := l.control.SetWriteDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	if _, err := l.w.Write(append(line[:len(line):len(line)], '\n')); err != nil {
+		return fmt.Errorf("write line: %w", err)
+	}
+	if !flush {
+		return nil
+	}
+	if err := l.control.Flush(); err != nil {
+		return fmt.Errorf("flush line: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+// Package native is verdict's own API below /api/v1: what the server is doing,
+// and the audit log record by record. Errors are RFC 9457 problems.
+package native
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/internal/problem"
+)
+
+// Classes of the routes, which the access table maps to scopes.
+const (
+	ClassStatus = "native:status" // admin or audit:read
+	ClassAudit  = "native:audit"  // audit:read
+)
+
+// Log is the audit log as this API needs it.
+type Log interface {
+	// Record returns the bytes of one record, or audit.ErrNotFound.
+	Record(seq uint64) ([]byte, error)
+	// Find returns the record of a decision, or audit.ErrNotFound.
+	Find(ctx context.Context, decisionID string) (uint64, []byte, error)
+	// Tail calls fn for each record from seq on and follows the log until ctx
+	// ends or fn returns an error.
+	Tail(ctx context.Context, from uint64, fn func(seq uint64, rec []byte) error) error
+	// Append makes a record durable.
+	Append(ctx context.Context, r *audit.Record) (audit.Receipt, error)
+	// Status tells how far the log goes.
+	Status() audit.Status
+}
+
+// Verifier verifies the live log. Progress is called now and then with a value
+// that encodes as JSON; so does the report.
+type Verifier func(ctx context.Context, progress func(any)) (report any, err error)
+
+// Caller tells who sent a request, for the record of what was read.
+type Caller func(r *http.Request) (name, clientIP string)
+
+// Options are what the API shows and asks. All are required.
+type Options struct {
+	Log    Log
+	Status func() any // encodes as JSON
+	Verify Verifier
+	Caller Caller
+	Logger zerolog.Logger
+}
+
+// Server serves /api/v1.
+type Server struct {
+	o Options
+}
+
+// New returns the API.
+func New(o Options) *Server { return &Server{o: o} }
+
+// Guard wraps a handler with the access rules of a route class.
+type Guard func(class string, h http.Handler) http.Handler
+
+// Mount adds the routes to r.
+func (s *Server) Mount(r chi.Router, guard Guard) {
+	get := func(pattern, class string, h http.HandlerFunc) {
+		r.Method(http.MethodGet, pattern, guard(class, h))
+	}
+	get("/api/v1/status", ClassStatus, s.status)
+	get("/api/v1/decisions/{id}", ClassAudit, s.decision)
+	get("/api/v1/audit/records", ClassAudit, s.records)
+	get("/api/v1/audit/records/{seq}", ClassAudit, s.record)
+	get("/api/v1/audit/verify", ClassAudit, s.verify)
+}
+
+// status answers what the server is doing.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.Marshal(s.o.Status())
+	if err != nil {
+		s.internal(w, err, "encode status")
+		return
+	}
+	writeJSON(w, append(body, '\n'))
+}
+
+// internal answers an error that is not the caller's and logs it, once.
+func (s *Server) internal(w http.ResponseWriter, err error, doing string) {
+	s.o.Logger.Error().Err(err).Msg(doing)
+	fail(w, http.StatusInternalServerError, "internal_error", "the request could not be served; the server's log says why", "")
+}
+
+// fail writes a problem; field names the part of the request that is wrong.
+func fail(w http.ResponseWriter, status int, code, detail, field string) {
+	members := map[string]any{"code": code}
+	if field != "" {
+		members["field"] = field
+	}
+	problem.Problem{Status: status, Detail: detail, Members: members}.Write(w)
+}
+
+func writeJSON(w http.ResponseWriter, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the client is gone: nobody is left to be told
+}

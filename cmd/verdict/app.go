@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/api/tokens"
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/audit/mask"
+	"github.com/verdict-pdp/verdict/bundles"
+	"github.com/verdict-pdp/verdict/pdp"
+	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/storage/segment"
+)
+
+// recordTimeout bounds what records of start and reload may take.
+const recordTimeout = 5 * time.Second
+
+// app is a verdict server: every part, wired. The order of its life is newApp,
+// Listen, Run, Close.
+type app struct {
+	logger  zerolog.Logger
+	now     func() time.Time
+	version versionInfo
+	started time.Time
+	dev     bool
+	config  *Config // in force; owned by newApp, then by the goroutine that reloads
+	runtime runtimeSettings
+
+	store    *segment.Store
+	log      *audit.Log
+	engine   *eval.Engine
+	bundles  []*eval.Bundle
+	pdp      *pdp.PDP
+	tokens   *tokens.Store
+	refusals *api.RefusalLog
+	gate     *api.Gate
+	opa      *opa.Server
+	server   *api.Server
+	registry *prometheus.Registry
+}
+
+// newApp makes the parts and opens the log. Nothing listens yet.
+func newApp(c *Config, p *process, logger zerolog.Logger, rs runtimeSettings) (a *app, err error) {
+	a = &app{
+		logger: logger, now: p.now, version: readVersion(), started: p.now(), dev: c.Dev, config: c,
+		runtime: rs, registry: prometheus.NewRegistry(),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	if err := a.loadPolicies(); err != nil {
+		return nil, err
+	}
+	if err := a.openLog(); err != nil {
+		return nil, err
+	}
+	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(c.Audit.MaskKeys)})
+	if err := a.openTokens(); err != nil {
+		return nil, err
+	}
+	if err := a.openServer(); err != nil {
+		return nil, err
+	}
+	a.register()
+	return a, nil
+}
+
+func (a *app) loadPolicies() (err error) {
+	c := a.config
+	a.engine, err = eval.New(eval.Options{Timeout: c.Limits.Evaluation, Version: a.version.Version, Commit: a.version.Commit})
+	if err != nil {
+		return fmt.Errorf("make engine: %w", err)
+	}
+	files := policyFiles{
+		standard: c.StandardPolicies,
+		example:  c.Dev && len(c.BundlePaths) == 0,
+		paths:    c.BundlePaths,
+		limits:   bundles.Limits{Unpacked: int64(c.Limits.BundleUnpacked), Files: c.Limits.BundleFiles},
+	}
+	a.bundles, err = files.load(a.engine)
+	return err
+}
+
+func (a *app) openLog() (err error) {
+	c := a.config.Audit
+	dir := filepath.Join(a.config.DataDir, "audit")
+	if a.store, err = segment.Open(dir, segment.Options{Command: "verdict serve"}); err != nil {
+		return err
+	}
+	digest, err := a.config.digest()
+	if err != nil {
+		return err
+	}
+	a.log, err = audit.Open(a.store, audit.Options{
+		Durability: audit.Durability(c.Durability), QueueRecords: c.Queue.Records, QueueBytes: int64(c.Queue.Bytes),
+		QueueWait: c.QueueWait, PoisonLinger: c.PoisonLinger,
+		MinFreeBytes: uint64(c.MinFreeBytes), Free: segment.FreeBytes(dir),
+		Version: a.version.Version, ConfigDigest: digest,
+		Now: a.now, Logger: a.logger,
+	})
+	return err
+}
+
+func (a *app) openTokens() (err error) {
+	a.tokens, err = tokens.Open(a.config.DataDir, tokens.Options{Now: a.now, Changed: a.recordTokens, Logger: a.logger})
+	return err
+}
+
+// register puts the metrics of every part into one registry.
+func (a *app) register() {
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, part := range [][]prometheus.Collector{
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(),
+	} {
+		a.registry.MustRegister(part...)
+	}
+}
+
+// Listen binds the addresses and, in development, writes the admin token: when
+// it returns nil, whoever gets an answer from /health finds the token there.
+func (a *app) Listen(ctx context.Context) error {
+	if a.config.Dev {
+		if _, err := a.tokens.EnsureAdmin(ctx); err != nil {
+			return fmt.Errorf("write admin token: %w", err)
+		}
+	}
+	return a.server.Listen(ctx)
+}
+
+// Run serves until ctx ends or a part fails, and returns nil in the first case.
+// It stops in this order: the listeners finish what they have begun, refusals
+// and token changes are told of, then the log writes what is queued and its
+// last record. reload is called for each value of hangups.
+func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (*Config, error)) error {
+	logCtx, stopLog := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLog()
+	logEnded := make(chan error, 1)
+	go func() { logEnded <- a.log.Run(logCtx) }() // ended by stopLog, below
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.watchLog(ctx, logEnded) })
+	if err := a.recordBundles(ctx); err != nil {
+		a.logger.Error().Err(err).Msg("the loaded policies could not be recorded")
+	}
+	group.Go(func() error { return a.server.Run(ctx) })
+	group.Go(func() error { return a.tokens.Run(ctx) })
+	group.Go(func() error { return a.refusals.Run(ctx) })
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangups:
+				a.reload(ctx, reload)
+			}
+		}
+	})
+	err := group.Wait()
+	stopLog()
+	return errors.Join(err, <-logEnded)
+}
+
+// watchLog ends the server when the log ends by itself, which it does some time
+// after a failed write.
+func (a *app) watchLog(ctx context.Context, ended chan error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-ended:
+		ended <- nil // for Run, which waits for the log at its end
+		if err == nil {
+			err = errors.New("the audit log ended")
+		}
+		return err
+	}
+}
+
+// Close releases what newApp opened. Run has returned, or was never called.
+func (a *app) Close() error {
+	switch {
+	case a.log != nil:
+		return a.log.Close()
+	case a.store != nil:
+		return a.store.Close()
+	}
+	return nil
+}
+
+// record appends a record that concerns the server itself.
+func (a *app) record(ctx context.Context, r *audit.Record, details any) error {
+	if details != nil {
+		encoded, err := json.Marshal(details)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", r.Event, err)
+		}
+		r.Details = encoded
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	_, err := a.log.Append(ctx, r)
+	return err
+}
+
+// recordBundles records what was loaded at start, so that the log tells by
+// which policies it was decided.
+func (a *app) recordBundles(ctx context.Context) error {
+	for _, b := range a.bundles {
+		err := a.record(ctx, &audit.Record{
+			Type: audit.TypeBundle, Event: audit.EventBundleActivated, Severity: audit.SeverityMedium,
+			Outcome: audit.OutcomeSuccess, Resource: "bundle:" + b.Name, RequestedBy: "serve",
+		}, map[string]any{"name": b.Name, "revision": b.Revision, "roots": b.Roots, "modules": len(b.Modules)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordTokens records a change of the token file, whoever made it.
+func (a *app) recordTokens(ctx context.Context, added, revoked []string) error {
+	for event, names := range map[string][]string{audit.EventTokenCreated: added, audit.EventTokenRevoked: revoked} {
+		for _, name := range names {
+			err := a.record(ctx, &audit.Record{
+				Type: audit.TypeAdministrative, Event: event, Severity: audit.SeverityHigh,
+				Outcome: audit.OutcomeSuccess, Resource: "token:" + name, RequestedBy: "token file",
+			}, nil)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

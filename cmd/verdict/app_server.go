@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/api/native"
+	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/audit/verify"
+)
+
+// openServer makes the listeners with their routes and access rules.
+func (a *app) openServer() (err error) {
+	c := a.config
+	a.refusals = api.NewRefusalLog(refusals{a}, api.RefusalOptions{Now: a.now, Logger: a.logger})
+	access, err := accessSettings(c)
+	if err != nil {
+		return err
+	}
+	a.gate, err = api.NewGate(a.tokens, api.GateOptions{
+		Dev: c.Dev, Separate: c.Server.AdminAddr != "", Settings: access,
+		Policy:   &callerPolicy{engine: a.engine, now: a.now},
+		Refusals: a.refusals, Now: a.now, Logger: a.logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.opa = opa.New(a.pdp, a.log, opa.Options{
+		Limits: opaLimits(c), PolicyWrites: c.API.PolicyWrites, DefaultDecision: c.OPA.DefaultDecision,
+		// A bare OPA, which this then stands in for, logs no decisions.
+		OmitDecisionID: !c.StandardPolicies && len(c.BundlePaths) == 0,
+		Build:          opa.Build{Version: a.version.Version, Commit: a.version.Commit},
+		Healthy:        a.healthy,
+		Identify:       identify,
+		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
+		Logger:         a.logger,
+	})
+	own := native.New(native.Options{
+		Log: a.log, Status: a.status, Verify: a.verify, Caller: callerOf, Logger: a.logger,
+	})
+	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
+		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
+		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
+		Grace: c.Server.DrainTimeout, Refusals: a.refusals, Now: a.now, Logger: a.logger,
+	})
+	return err
+}
+
+// mount gives a listener its routes: verdict's own below /api, OPA's
+// everywhere else.
+func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
+	return func(l api.Listener, r chi.Router) {
+		if l == api.Diagnostic {
+			r.NotFound(a.opa.Diagnostic(a.opaGuard).ServeHTTP)
+			return
+		}
+		own.Mount(r, func(class string, h http.Handler) http.Handler {
+			return a.gate.Require(api.Route{Class: nativeClass(class), Handler: "api/v1"})(h)
+		})
+		r.NotFound(a.opa.Handler(a.opaGuard).ServeHTTP)
+	}
+}
+
+// opaGuard applies the access table to OPA's routes, with refusals in OPA's
+// shape.
+func (a *app) opaGuard(class string, h http.Handler) http.Handler {
+	return a.gate.Require(api.Route{
+		Class: opaClass(class), Handler: class,
+		Error: func(w http.ResponseWriter, _ *http.Request, e *api.Error) {
+			opa.WriteError(w, e.Status, e.Code, e.Message, e.RetryAfter)
+		},
+	})(h)
+}
+
+// opaClass finds the row of the access table; what is not known is for admins.
+func opaClass(class string) api.Class {
+	switch class {
+	case opa.ClassDecide:
+		return api.ClassDecide
+	case opa.ClassDataWrite:
+		return api.ClassDataWrite
+	case opa.ClassPoliciesRead:
+		return api.ClassPolicyRead
+	case opa.ClassPoliciesWrite:
+		return api.ClassPolicyWrite
+	case opa.ClassStatus:
+		return api.ClassStatus
+	case opa.ClassMetrics:
+		return api.ClassMetrics
+	case opa.ClassHealth:
+		return api.ClassHealth
+	case opa.ClassIndex:
+		return api.ClassQuery
+	}
+	return api.ClassAdmin
+}
+
+func nativeClass(class string) api.Class {
+	switch class {
+	case native.ClassStatus:
+		return api.ClassStatus
+	case native.ClassAudit:
+		return api.ClassAudit
+	}
+	return api.ClassAdmin
+}
+
+// healthy tells why the server cannot decide, or nil.
+func (a *app) healthy() error {
+	if a.server != nil && a.server.Draining() {
+		return fmt.Errorf("the server is stopping")
+	}
+	return a.log.Healthy()
+}
+
+// verify verifies the log beside its writer.
+func (a *app) verify(ctx context.Context, progress func(any)) (any, error) {
+	report, err := verify.Run(ctx, a.store.Source(), verify.Options{
+		Live: true, Now: a.now,
+		Progress: func(read, total uint64) { progress(map[string]uint64{"read": read, "total": total}) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &report, nil
+}
+
+// identify tells OPA's API who asks.
+func identify(r *http.Request) opa.Caller {
+	c := opa.Caller{UserAgent: r.UserAgent()}
+	if req := api.FromContext(r.Context()); req != nil {
+		c.Name, c.ClientIP = callerName(req), clientIP(req)
+		c.CorrelationID, c.TraceID = req.ID, req.TraceID
+	}
+	return c
+}
+
+// callerOf tells verdict's own API who asks.
+func callerOf(r *http.Request) (name, ip string) {
+	req := api.FromContext(r.Context())
+	if req == nil {
+		return "", ""
+	}
+	return callerName(req), clientIP(req)
+}
+
+func callerName(req *api.Request) string {
+	if req.Caller.Name != "" {
+		return req.Caller.Name
+	}
+	return req.Caller.Kind.String()
+}
+
+func clientIP(req *api.Request) string {
+	if !req.Client.Addr.IsValid() {
+		return ""
+	}
+	return req.Client.Addr.String()
+}
+
+// refusals writes what the gate refused into the audit log.
+type refusals struct{ a *app }
+
+// Record implements api.Refusals.
+func (s refusals) Record(ctx context.Context, r api.Refusal) error {
+	severity := audit.SeverityMedium
+	if r.Status == http.StatusServiceUnavailable {
+		severity = audit.SeverityHigh
+	}
+	record := &audit.Record{
+		Type: audit.TypeSecurity, Event: audit.EventAccessRefused, Severity: severity, Outcome: audit.OutcomeFailure,
+		Path: r.Path, Action: r.Method, UserAgent: r.UserAgent, RequestedBy: r.Caller.Name,
+		CorrelationID: r.ID, TraceID: r.TraceID, Message: r.Message,
+	}
+	if r.Client.Addr.IsValid() {
+		record.ClientIP = r.Client.Addr.String()
+	}
+	return s.a.record(ctx, record, map[string]any{
+		"status": r.Status, "code": r.Code, "class": r.Class.String(), "listener": r.Listener.String(),
+		"caller_kind": r.Caller.Kind.String(), "suppressed": r.Suppressed,
+	})
+}
+
+// accessSettings is what of the configuration decides who may call what.
+func accessSettings(c *Config) (api.AccessSettings, error) {
+	s := api.AccessSettings{
+		Open: c.Server.Open, MaxInFlight: c.Server.MaxInFlight,
+		RequestBody: int64(c.Limits.RequestBody), DataBody: int64(c.Limits.DataBody), CryptoBody: int64(c.Limits.CryptoBody),
+	}
+	for _, cert := range c.Authn.Certificates {
+		s.Certificates = append(s.Certificates, api.CertificateRule{
+			SAN: cert.SAN, Subject: cert.Subject, Name: cert.Name, Scopes: cert.Scopes,
+		})
+	}
+	for _, text := range c.ForwardAuth.TrustedProxies {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			return s, fmt.Errorf("forwardauth.trusted_proxies: %w", err)
+		}
+		s.TrustedPeers = append(s.TrustedPeers, prefix)
+	}
+	return s, nil
+}
+
+// parsePrefix reads a network, or an address as the network of itself.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network", text)
+	}
+	return prefix.Masked(), nil
+}
+
+func serverSettings(c *Config) api.ServerSettings {
+	return api.ServerSettings{
+		TLS: api.TLSOptions{
+			CertFile: c.Server.TLS.CertFile, KeyFile: c.Server.TLS.KeyFile, ClientCAFile: c.Server.TLS.ClientCAFile,
+		},
+		MaxConnections: c.Server.MaxConnections,
+	}
+}
+
+func opaLimits(c *Config) opa.Limits {
+	return opa.Limits{
+		RequestBody: int64(c.Limits.RequestBody), DataBody: int64(c.Limits.DataBody),
+		Depth: c.Limits.Depth, Members: c.Limits.Members,
+	}
+}

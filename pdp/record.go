@@ -1,0 +1,274 @@
+package pdp
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/audit/mask"
+	"github.com/verdict-pdp/verdict/pdp/eval"
+)
+
+// maxScratch is the largest buffer that is kept for the next decision.
+const maxScratch = 1 << 20
+
+// scratch is the memory of one decision: the bytes of its input, result and
+// what else is encoded, and the record that refers to them.
+type scratch struct {
+	buf    []byte
+	record audit.Record
+}
+
+func (s *scratch) release(p *PDP) {
+	if cap(s.buf) > maxScratch {
+		return
+	}
+	s.buf = s.buf[:0]
+	s.record = audit.Record{}
+	p.scratch.Put(s)
+}
+
+// encode appends v to the buffer and returns the bytes that were appended.
+// They stay valid while the scratch is used, even when the buffer grows.
+func (s *scratch) encode(v ast.Value) ([]byte, error) {
+	start := len(s.buf)
+	buf, err := eval.AppendJSON(s.buf, v)
+	if err != nil {
+		return nil, err
+	}
+	s.buf = buf
+	return buf[start:len(buf):len(buf)], nil
+}
+
+// encodeMasked is encode with the values of masked keys hidden; hidden collects
+// where, below prefix.
+func (s *scratch) encodeMasked(v ast.Value, keys mask.Keys, prefix string, hidden *[]string) ([]byte, error) {
+	start := len(s.buf)
+	buf, err := eval.AppendMasked(s.buf, v, keys.Match, func(pointer string) {
+		*hidden = append(*hidden, prefix+pointer)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.buf = buf
+	return buf[start:len(buf):len(buf)], nil
+}
+
+// fill writes the record of a decision and the encoded answer.
+func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, now time.Time, took time.Duration) error {
+	s := d.scratch
+	r := &s.record
+	*r = audit.Record{
+		Type: audit.TypeDecision, DecisionID: d.ID, BatchID: q.BatchID, Path: q.Path,
+		ClientIP: q.ClientIP, UserAgent: q.UserAgent, RequestedBy: q.Caller, Edge: q.Edge,
+		CorrelationID: q.CorrelationID, TraceID: q.TraceID,
+		Bundles: d.Snapshot.RevisionsJSON(), Strict: d.Result.Strict, Duration: took,
+		Undefined: d.Value == nil && failure == nil,
+	}
+	d.Allowed = allowed(d.Value)
+	classify(r, d.Value, d.Allowed, failure)
+	describe(r, q.Input)
+	if failure != nil {
+		r.ErrorCode, r.ErrorMessage = errorText(failure)
+	}
+	if err := p.fillDocuments(ctx, q, d, now); err != nil {
+		return err
+	}
+	return fillAnswer(s, d)
+}
+
+// fillDocuments encodes the input, the result and the non-deterministic
+// results as the log may keep them.
+func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time.Time) (err error) {
+	s, r := d.scratch, &d.scratch.record
+	docs := documents{input: q.Input, result: d.Value}
+	if d.Result.ND != nil {
+		docs.nd = d.Result.ND
+	}
+	if d.Snapshot.Masks() {
+		docs = p.applyMask(ctx, q, d, now, docs)
+	}
+	if docs.input != nil {
+		if r.Input, err = s.encodeMasked(docs.input, p.options.MaskKeys, "/input", &r.Masked); err != nil {
+			return fmt.Errorf("encode input: %w", err)
+		}
+	}
+	if docs.nd != nil {
+		if r.ND, err = s.encodeMasked(docs.nd, p.options.MaskKeys, "/nd_builtin_cache", &r.Masked); err != nil {
+			return fmt.Errorf("encode non-deterministic results: %w", err)
+		}
+	}
+	if docs.result == nil {
+		return nil
+	}
+	shown := len(r.Masked)
+	if r.Result, err = s.encodeMasked(docs.result, p.options.MaskKeys, "/result", &r.Masked); err != nil {
+		return fmt.Errorf("encode result: %w", err)
+	}
+	if len(r.Masked) == shown && !docs.changed {
+		d.JSON = r.Result // nothing is hidden: the answer is the same bytes
+	}
+	return nil
+}
+
+// fillAnswer encodes the answer, unless the record's bytes serve, and copies
+// from it what the record tells beside the result.
+func fillAnswer(s *scratch, d *Decision) (err error) {
+	if d.Value == nil {
+		return nil
+	}
+	if d.JSON == nil {
+		if d.JSON, err = s.encode(d.Value); err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+	}
+	obj, ok := d.Value.(ast.Object)
+	if !ok {
+		return nil
+	}
+	if reasons, ok := member(obj, "reasons").(*ast.Array); ok {
+		if s.record.Reasons, err = s.encode(reasons); err != nil {
+			return fmt.Errorf("encode reasons: %w", err)
+		}
+	}
+	if trust, ok := member(obj, "trust").(ast.Object); ok {
+		if s.record.Trust, err = s.encode(trust); err != nil {
+			return fmt.Errorf("encode trust: %w", err)
+		}
+		if risk, ok := member(trust, "risk").(ast.Number); ok {
+			if f, ok := risk.Float64(); ok {
+				s.record.RiskScore = &f
+			}
+		}
+	}
+	return nil
+}
+
+// classify sets event, severity and outcome. A result that is neither a boolean
+// nor says whether it allows is an answer, not a permission.
+func classify(r *audit.Record, value ast.Value, allowed bool, failure error) {
+	switch {
+	case failure != nil:
+		r.Event, r.Severity, r.Outcome = audit.EventDecisionError, audit.SeverityHigh, audit.OutcomeError
+	case allowed:
+		r.Event, r.Severity, r.Outcome = audit.EventPermissionGranted, audit.SeverityInfo, audit.OutcomeSuccess
+	case value == nil || decides(value):
+		r.Event, r.Severity, r.Outcome = audit.EventPermissionDenied, audit.SeverityLow, audit.OutcomeFailure
+	default:
+		r.Event, r.Severity, r.Outcome = audit.EventDecisionEvaluated, audit.SeverityInfo, audit.OutcomeSuccess
+	}
+}
+
+// allowed tells whether a result grants what was asked: true itself, or an
+// object whose allow, allowed or decision is true.
+func allowed(value ast.Value) bool {
+	switch v := value.(type) {
+	case ast.Boolean:
+		return bool(v)
+	case ast.Object:
+		b, ok := verdictOf(v)
+		return ok && b
+	}
+	return false
+}
+
+// decides tells whether a result is a verdict at all.
+func decides(value ast.Value) bool {
+	switch v := value.(type) {
+	case ast.Boolean:
+		return true
+	case ast.Object:
+		_, ok := verdictOf(v)
+		return ok
+	}
+	return false
+}
+
+func verdictOf(obj ast.Object) (allow, ok bool) {
+	for _, key := range [...]string{"allow", "allowed", "decision"} {
+		if b, ok := member(obj, key).(ast.Boolean); ok {
+			return bool(b), true
+		}
+	}
+	return false, false
+}
+
+// describe copies from the input who wants to do what on what, where the input
+// has the shape of AuthZEN's evaluation request or comes close to it.
+func describe(r *audit.Record, input ast.Value) {
+	obj, ok := input.(ast.Object)
+	if !ok {
+		return
+	}
+	r.Subject = entity(member(obj, "subject"))
+	r.Resource = entity(member(obj, "resource"))
+	switch action := member(obj, "action").(type) {
+	case ast.String:
+		r.Action = string(action)
+	case ast.Object:
+		r.Action = text(member(action, "name"))
+	}
+	if subject, ok := member(obj, "subject").(ast.Object); ok {
+		if properties, ok := member(subject, "properties").(ast.Object); ok {
+			r.Tenant = text(member(properties, "tenant"))
+			r.Organization = text(member(properties, "organization"))
+		}
+	}
+	if context, ok := member(obj, "context").(ast.Object); ok {
+		r.Session = identifier(member(context, "session"))
+		r.Device = identifier(member(context, "device"))
+		if location, ok := member(context, "location").(ast.Object); ok {
+			r.Location = text(member(location, "country"))
+		}
+	}
+}
+
+// entity writes a subject or resource as type:id, or as what of both there is.
+func entity(v ast.Value) string {
+	switch v := v.(type) {
+	case ast.String:
+		return string(v)
+	case ast.Object:
+		kind, id := text(member(v, "type")), text(member(v, "id"))
+		if kind == "" || id == "" {
+			return kind + id
+		}
+		return kind + ":" + id
+	}
+	return ""
+}
+
+func identifier(v ast.Value) string {
+	if obj, ok := v.(ast.Object); ok {
+		return text(member(obj, "id"))
+	}
+	return text(v)
+}
+
+func text(v ast.Value) string {
+	s, _ := v.(ast.String)
+	return string(s)
+}
+
+func member(obj ast.Object, key string) ast.Value {
+	var k *ast.Term
+	if ast.HasInternedValue(key) {
+		k = ast.InternedTerm(key)
+	} else {
+		k = ast.StringTerm(key)
+	}
+	if t := obj.Get(k); t != nil {
+		return t.Value
+	}
+	return nil
+}
+
+func errorText(err error) (code, message string) {
+	if code = eval.ErrorCode(err); code == "" {
+		code = "evaluation_error"
+	}
+	return code, err.Error()
+}
