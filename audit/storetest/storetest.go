@@ -44,6 +44,8 @@ func Run(t *testing.T, open Opener) {
 
 // Batcher makes valid batches that continue a position.
 type Batcher struct {
+	Padding string // makes the records longer; free of quotes and controls
+
 	pos   audit.Position
 	first time.Time // of the segment
 }
@@ -65,7 +67,7 @@ func (b *Batcher) Next(n int, at time.Time) *audit.Batch {
 		if seq%chain.SegmentSize == 0 {
 			b.first = at
 		}
-		rec := Record(seq, at, fmt.Sprintf(`"message":"number %d"`, seq))
+		rec := Record(seq, at, fmt.Sprintf(`"message":"number %d%s"`, seq, b.Padding))
 		leaf := chain.Leaf(rec)
 		out.Records = append(out.Records, rec)
 		b.pos.Head = chain.Next(b.pos.Head, leaf)

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -119,43 +120,43 @@ const (
 	highs = 0x8080808080808080
 )
 
-// str reads a string behind its opening quote, eight bytes at a time where it is
-// plain: zero bits in the mask mean neither quote, backslash, control nor
-// non-ASCII.
+// str reads a string behind its opening quote, eight bytes at a time. In the mask
+// the lowest bit set is that of the first byte that is a quote, a backslash, a
+// control character or not ASCII; what is above it may be wrong, by a borrow.
 func str(b []byte, i int) (int, bool) {
-	for i < len(b) {
-		for i+8 <= len(b) {
+	for {
+		if i+8 <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
-			quote, slash := w^(ones*'"'), w^(ones*'\\')
-			if (w|(w-ones*0x20)|(quote-ones)|(slash-ones))&highs != 0 {
-				break
+			m := (w | (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones)) & highs
+			if m == 0 {
+				i += 8
+				continue
 			}
-			i += 8
+			i += bits.TrailingZeros64(m) >> 3
 		}
-		for n := 0; n < 8 && i < len(b); n++ {
-			c := b[i]
-			switch {
-			case c == '"':
-				return i + 1, true
-			case c < 0x20:
+		if i >= len(b) {
+			return i, false
+		}
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1, true
+		case c < 0x20:
+			return i, false
+		case c == '\\':
+			var ok bool
+			if i, ok = escape(b, i+1); !ok {
 				return i, false
-			case c == '\\':
-				var ok bool
-				if i, ok = escape(b, i+1); !ok {
-					return i, false
-				}
-			case c < utf8.RuneSelf:
-				i++
-			default:
-				r, size := utf8.DecodeRune(b[i:])
-				if r == utf8.RuneError && size == 1 {
-					return i, false
-				}
-				i += size
 			}
+		case c < utf8.RuneSelf: // near the end
+			i++
+		default:
+			r, size := utf8.DecodeRune(b[i:])
+			if r == utf8.RuneError && size == 1 {
+				return i, false
+			}
+			i += size
 		}
 	}
-	return i, false
 }
 
 func escape(b []byte, i int) (int, bool) {

@@ -3,6 +3,7 @@ package segment_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/storetest"
@@ -38,5 +39,24 @@ func TestContract(t *testing.T) {
 				return open(t, dirs[name], o)
 			})
 		})
+	}
+}
+
+// fill appends records of a few seconds apart that all end with the same padding.
+func fill(t testing.TB, s *segment.Store, n int, padding string) {
+	t.Helper()
+	b := storetest.NewBatcher(s.Position())
+	b.Padding = padding
+	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	if p := s.Position(); p.Next > 0 {
+		at = p.Time
+	}
+	for n > 0 {
+		part := int(min(uint64(n), s.Room(), 4096))
+		at = at.Add(time.Second)
+		if err := s.Append(b.Next(part, at)); err != nil {
+			t.Fatal(err)
+		}
+		n -= part
 	}
 }
