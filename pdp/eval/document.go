@@ -141,24 +141,25 @@ func writeArray(arr *ast.Array, op storage.PatchOp, path storage.Path, at int, v
 	return ast.NewArray(elems...), nil
 }
 
-// makeFolder returns a document in which every node along path is an object,
-// adding empty ones where there is none. A node that is something else is a
-// storage write conflict.
+// makeFolder returns a document in which there is an object at path, adding
+// empty ones where there is none on the way. Something else than an object at
+// path, or at the last node above it that exists, is a storage write conflict.
 func makeFolder(root ast.Value, path storage.Path) (ast.Value, error) {
-	for n := 1; n <= len(path); n++ {
-		node, err := readDocument(root, path[:n])
-		switch {
-		case storage.IsNotFound(err):
-			if root, err = writeDocument(root, storage.AddOp, path[:n], ast.NewObject()); err != nil {
-				return nil, err
-			}
-		case err != nil:
+	if len(path) == 0 {
+		return root, nil
+	}
+	node, err := readDocument(root, path)
+	switch {
+	case storage.IsNotFound(err):
+		if root, err = makeFolder(root, path[:len(path)-1]); err != nil {
 			return nil, err
-		default:
-			if _, ok := node.(ast.Object); !ok {
-				return nil, &storage.Error{Code: storage.WriteConflictErr, Message: path[:n].String()}
-			}
 		}
+		return writeDocument(root, storage.AddOp, path, ast.NewObject())
+	case err != nil:
+		return nil, err
+	}
+	if _, ok := node.(ast.Object); !ok {
+		return nil, &storage.Error{Code: storage.WriteConflictErr, Message: path.String()}
 	}
 	return root, nil
 }

@@ -127,11 +127,11 @@ func (d *Draft) Module(id string) (*Module, error) {
 // *OwnedError when its package, or the module it would replace, belongs to a
 // bundle or to the standard policies.
 func (d *Draft) PutModule(m *Module) error {
-	if err := d.checkModule(m); err != nil {
+	if err := d.CheckModule(m); err != nil {
 		return err
 	}
 	if old, ok := d.modules[m.ID]; ok {
-		if err := d.checkModule(old); err != nil {
+		if err := d.CheckModule(old); err != nil {
 			return err
 		}
 	}
@@ -147,7 +147,7 @@ func (d *Draft) DeleteModule(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.checkModule(old); err != nil {
+	if err := d.CheckModule(old); err != nil {
 		return err
 	}
 	d.ownModules()
@@ -166,8 +166,9 @@ func (d *Draft) ownModules() {
 	}
 }
 
-// checkModule refuses a module whose package a bundle or the base layer owns.
-func (d *Draft) checkModule(m *Module) error {
+// CheckModule returns an *OwnedError for a module whose package a bundle or the
+// base layer owns.
+func (d *Draft) CheckModule(m *Module) error {
 	path, err := m.Package()
 	if err != nil {
 		return err

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -32,9 +30,6 @@ func ParsePath(path string) (ast.Ref, error) {
 		if strings.Contains(segment, `"`) {
 			return nil, fmt.Errorf("%w: invalid ref term '%s'", ErrPath, segment)
 		}
-		if !isWritable(segment) {
-			return nil, fmt.Errorf("%w: failed to parse query", ErrPath)
-		}
 		if i, ok := util.Atoi64(segment); ok {
 			ref = append(ref, ast.InternedTerm(i))
 		} else {
@@ -44,24 +39,21 @@ func ParsePath(path string) (ast.Ref, error) {
 	return ref, nil
 }
 
-// isWritable tells whether a segment can be written as a Rego string. OPA makes
-// the text of a query from a path and parses it, which fails for control
-// characters that JSON has no short escape for, for characters beyond the basic
-// plane that do not print, and for what is not UTF-8.
-func isWritable(segment string) bool {
-	for i, r := range segment {
-		switch {
-		case r < ' ':
-			if !strings.ContainsRune("\b\f\n\r\t", r) {
-				return false
-			}
-		case r == 0x7f, r > 0xffff && !strconv.IsPrint(r):
-			return false
-		case r == utf8.RuneError:
-			if _, size := utf8.DecodeRuneInString(segment[i:]); size == 1 {
-				return false
-			}
-		}
+// pathQuery returns the query that asks for the document at ref and binds it to
+// resultVar. It goes through Rego's text and parser, as in OPA, so that the same
+// paths are refused and errors and traces name the same places.
+func pathQuery(ref ast.Ref) (ast.Body, error) {
+	body, err := ast.ParseBody(ref.String())
+	if err != nil {
+		return nil, fmt.Errorf("%w: failed to parse query", ErrPath)
 	}
-	return true
+	var term *ast.Term
+	if len(body) == 1 {
+		term, _ = body[0].Terms.(*ast.Term)
+	}
+	if term == nil || !ast.TermValueIs[ast.Ref](term) {
+		return nil, fmt.Errorf("%w: complex query", ErrPath)
+	}
+	body[0].Terms = ast.Equality.Expr(term, ast.NewTerm(resultVar)).Terms
+	return body, nil
 }

@@ -20,7 +20,7 @@ const (
 
 	// resultVar binds the value of a query. It is written as the evaluator
 	// writes a wildcard, so that traces show it as one.
-	resultVar = ast.Var(ast.WildcardPrefix + "term0")
+	resultVar = ast.Var(ast.WildcardPrefix + "term1")
 )
 
 // program is a compiled set of modules with the queries prepared on it. Data
@@ -69,8 +69,12 @@ func (p *program) prepare(path string) (q *prepared, fresh bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
+	body, err := pathQuery(ref)
+	if err != nil {
+		return nil, true, err
+	}
 	qc := p.compiler.QueryCompiler()
-	body, err := qc.Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(ref), ast.NewTerm(resultVar))))
+	body, err = qc.Compile(body)
 	if err != nil {
 		return nil, true, fmt.Errorf("prepare %v: %w", ref, err)
 	}

@@ -122,7 +122,7 @@ func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recal
 
 // observed tells whether more than the value is asked for, which only an
 // evaluation can show.
-func (q *Query) observed() bool { return q.Trace || q.RuleLabels || q.Instrument }
+func (q *Query) observed() bool { return q.Trace || q.RuleLabels || q.Metrics != nil }
 
 // prepareTimed finds the prepared query and, when asked for metrics, keeps
 // OPA's names for what it took.
