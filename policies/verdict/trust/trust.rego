@@ -1,0 +1,184 @@
+# METADATA
+# title: Trust
+# description: |
+#   The trust score 0..1 is the sum of weighted factors, risk is what is missing
+#   to 1, and the level follows from thresholds. Facts: input.context.{session,
+#   device,location}. Data: data.verdict.trust. An unknown fact counts nothing.
+package verdict.trust
+
+import data.verdict.facts
+import data.verdict.geo
+
+ranks := {"untrusted": 0, "low": 1, "medium": 2, "high": 3, "verified": 4}
+
+# summary is the `trust` of the answer.
+summary := {
+	"score": score,
+	"risk": risk,
+	"level": level,
+	"zone": geo.zone,
+	"factors": factors,
+}
+
+# steady are the factors that do not change while time passes; ageing is the one
+# that does.
+steady := [
+	factor("auth_failures", restraint),
+	factor("behaviour", behaviour),
+	factor("device", flag(device)),
+	factor("incidents", calm),
+	factor("location", flag(location)),
+	factor("mfa", flag(mfa)),
+	factor("zone", zone_value),
+]
+
+ageing := factor("session_age", freshness)
+
+factors := array.concat(steady, [ageing])
+
+# value says how much of the weight counts.
+factor(name, value) := {"name": name, "weight": weight, "value": value, "contribution": weight * value} if {
+	weight := data.verdict.trust.weights[name]
+}
+
+flag(true) := 1
+
+flag(false) := 0
+
+base := sum([factor.contribution | some factor in steady])
+
+score := rounded(base + ageing.contribution)
+
+risk := rounded(1 - score)
+
+# Sums of decimal fractions carry an error in their last digits, which must not
+# decide at a threshold.
+rounded(x) := round(x * 1000000000) / 1000000000
+
+level := level_of(score)
+
+level_of(x) := "verified" if {
+	x >= data.verdict.trust.levels.verified
+} else := "high" if {
+	x >= data.verdict.trust.levels.high
+} else := "medium" if {
+	x >= data.verdict.trust.levels.medium
+} else := "low" if {
+	x >= data.verdict.trust.levels.low
+} else := "untrusted"
+
+rank := ranks[level]
+
+default mfa := false
+
+mfa if input.context.session.mfa == true
+
+mfa if {
+	is_array(input.context.session.amr)
+	"mfa" in input.context.session.amr
+}
+
+# A device is trusted when the caller's register says so, or when it is known
+# and its fingerprint matches; nothing may speak against it.
+default device := false
+
+device if {
+	device_known
+	not device_refused
+	reputation >= data.verdict.trust.min_device_reputation
+}
+
+device_known if input.context.device.trusted == true
+
+device_known if {
+	input.context.device.registered == true
+	input.context.device.fingerprint_match == true
+}
+
+device_refused if {
+	some fact in ["trusted", "registered", "fingerprint_match", "compliant"]
+	input.context.device[fact] == false
+}
+
+reputation := input.context.device.reputation if is_number(input.context.device.reputation)
+
+reputation := 1 if not reputed
+
+reputed if input.context.device.reputation != null
+
+default location := false
+
+location if {
+	input.context.location.verified == true
+	not location_refused
+}
+
+location_refused if {
+	some fact in ["proxy", "suspicious"]
+	object.get(input.context.location, fact, false) != false
+}
+
+location_refused if geo.restricted
+
+# behaviour falls with the anomaly 0..1; above the bound it counts nothing.
+default behaviour := 0
+
+behaviour := rounded(1 - anomaly) if {
+	anomaly := input.context.session.anomaly
+	is_number(anomaly)
+	anomaly >= 0
+	anomaly <= data.verdict.trust.max_anomaly
+}
+
+default zone_value := 0
+
+zone_value := data.verdict.trust.zones[geo.zone]
+
+# freshness falls evenly from 1 to 0 while a session grows old.
+default freshness := 0
+
+freshness := rounded(max([0, 1 - ((age / 60000000000) / data.verdict.trust.max_session_minutes)])) if {
+	age := facts.now - created
+	age >= 0
+}
+
+created := facts.instant(input.context.session.created_at)
+
+default restraint := 0
+
+restraint := rounded(max([0, 1 - (failures / data.verdict.trust.max_auth_failures)])) if {
+	failures := input.context.session.auth_failures
+	is_number(failures)
+	failures >= 0
+}
+
+default calm := 0
+
+calm := 1 if input.context.session.incidents == []
+
+# misconfigured holds when there is no score or it is no share of 1.
+misconfigured if not sound
+
+sound if {
+	score >= 0
+	score <= 1
+}
+
+# best is the score that nobody in a zone can exceed.
+best(zone) := rounded(total - (data.verdict.trust.weights.zone * (1 - object.get(data.verdict.trust.zones, zone, 0))))
+
+total := sum([weight | some weight in data.verdict.trust.weights])
+
+# raised is the score after a second factor was verified.
+raised := rounded(score + (data.verdict.trust.weights.mfa * (1 - flag(mfa))))
+
+balanced if {
+	object.keys(data.verdict.trust.weights) == factor_names
+	every weight in data.verdict.trust.weights {
+		is_number(weight)
+		weight >= 0
+	}
+	rounded(total) == 1
+}
+
+factor_names := {"auth_failures", "behaviour", "device", "incidents", "location", "mfa", "session_age", "zone"}
