@@ -143,10 +143,6 @@ func (s *Server) Prepare(n ServerSettings) (commit func(), err error) {
 // Listen binds the addresses, all or none. It must have returned before Run,
 // Addr or a reload is called.
 func (s *Server) Listen(ctx context.Context) error {
-	most := s.o.Settings.MaxConnections
-	if most == 0 {
-		most = DefaultMaxConnections
-	}
 	for l, addr := range [...]string{Main: s.o.Addr, Management: s.o.AdminAddr, Diagnostic: s.o.DiagnosticAddr} {
 		if addr == "" {
 			continue
@@ -155,17 +151,25 @@ func (s *Server) Listen(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, s.unbind())
 		}
-		slots := turnAwayMost
-		if s.o.Settings.TLS.enabled() {
-			slots = turnAwayTLS
-		}
-		s.bound[l] = &boundListener{
-			Listener: ln, name: Listener(l), now: &s.now[l], tls: &s.tls, refusals: s.o.Refusals,
-			refused: s.refused.WithLabelValues(Listener(l).String()), turning: make(chan struct{}, slots),
-		}
-		s.bound[l].most.Store(int64(most))
+		s.adopt(Listener(l), ln)
 	}
 	return nil
+}
+
+// adopt takes a bound listener.
+func (s *Server) adopt(l Listener, ln net.Listener) {
+	b := &boundListener{
+		Listener: ln, name: l, now: &s.now[l], tls: &s.tls, refusals: s.o.Refusals,
+		refused: s.refused.WithLabelValues(l.String()), turning: make(chan struct{}, turnAwayMost),
+	}
+	if s.o.Settings.TLS.enabled() {
+		b.turning = make(chan struct{}, turnAwayTLS)
+	}
+	b.most.Store(int64(s.o.Settings.MaxConnections))
+	if s.o.Settings.MaxConnections == 0 {
+		b.most.Store(DefaultMaxConnections)
+	}
+	s.bound[l] = b
 }
 
 func (s *Server) unbind() error {

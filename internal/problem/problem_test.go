@@ -17,7 +17,9 @@ func TestWrite(t *testing.T) {
 		body    string
 	}{
 		{
-			"zero value", problem.Problem{}, 500,
+			"zero value",
+			problem.Problem{},
+			500,
 			`{"type":"about:blank","title":"Internal Server Error","status":500}`,
 		},
 		{
@@ -44,7 +46,9 @@ func TestWrite(t *testing.T) {
 			`{"type":"about:blank","title":"Conflict","status":409,"ok":1}`,
 		},
 		{
-			"a status that is no error", problem.Problem{Status: 200, Type: "/problems/x", Title: "X"}, 500,
+			"a status that is no error",
+			problem.Problem{Status: 200, Type: "/problems/x", Title: "X"},
+			500,
 			`{"type":"/problems/x","title":"X","status":500}`,
 		},
 	} {
