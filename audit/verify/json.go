@@ -6,83 +6,73 @@ import (
 	"unicode/utf8"
 )
 
-// checker tells whether bytes are one JSON value and nothing else. It needs about
-// half a nanosecond a byte, a quarter of what encoding/json does, and no recursion.
+// checker tells whether bytes are one JSON value and nothing else, several times
+// faster than encoding/json and without recursion.
 type checker struct {
-	stack []bool // open containers, true: an object
+	stack []bool // the open containers around the innermost, true: an object
 }
 
 // valid reports whether b is one JSON value (RFC 8259) in valid UTF-8, without
-// anything behind it.
+// anything behind it. The loop reads one value, scalar or opening bracket, and
+// then whatever closes behind it.
 func (c *checker) valid(b []byte) bool {
 	c.stack = c.stack[:0]
-	i := space(b, 0)
-	for {
-		var ok bool
-		if i, ok = c.value(b, i); !ok {
+	depth, object := 0, false
+	i, ok := space(b, 0), true
+	for i < len(b) {
+		switch b[i] {
+		case '"':
+			i, ok = str(b, i+1)
+		case '{', '[':
+			c.stack = append(c.stack, object)
+			depth, object = depth+1, b[i] == '{'
+			i = space(b, i+1)
+			if i < len(b) && (b[i] == '}' && object || b[i] == ']' && !object) {
+				break // closed at once, below
+			}
+			if object {
+				if i, ok = key(b, i); !ok {
+					return false
+				}
+			}
+			continue
+		case 't':
+			i, ok = literal(b, i, "true")
+		case 'f':
+			i, ok = literal(b, i, "false")
+		case 'n':
+			i, ok = literal(b, i, "null")
+		default:
+			i, ok = number(b, i)
+		}
+		if !ok {
 			return false
 		}
-		// A value has ended: close what ends with it, go to the next.
-		for {
-			if len(c.stack) == 0 {
-				return space(b, i) == len(b)
+		for i = space(b, i); ; i = space(b, i+1) {
+			if depth == 0 {
+				return i == len(b)
 			}
-			if i = space(b, i); i >= len(b) {
+			if i >= len(b) {
 				return false
 			}
-			object := c.stack[len(c.stack)-1]
 			if b[i] == ',' {
-				i = space(b, i+1)
-				if object {
-					if i, ok = key(b, i); !ok {
-						return false
-					}
-				}
 				break
 			}
 			if object && b[i] != '}' || !object && b[i] != ']' {
 				return false
 			}
-			c.stack = c.stack[:len(c.stack)-1]
-			i++
+			depth--
+			object = c.stack[depth]
+			c.stack = c.stack[:depth]
 		}
-	}
-}
-
-// value reads a scalar or an empty container, or opens containers up to the first
-// scalar in them. It returns the index behind what it read.
-func (c *checker) value(b []byte, i int) (int, bool) {
-	for i < len(b) {
-		switch b[i] {
-		case '"':
-			return str(b, i+1)
-		case '{':
-			i = space(b, i+1)
-			if i < len(b) && b[i] == '}' {
-				return i + 1, true
-			}
-			c.stack = append(c.stack, true)
-			var ok bool
+		i = space(b, i+1)
+		if object {
 			if i, ok = key(b, i); !ok {
-				return i, false
+				return false
 			}
-		case '[':
-			i = space(b, i+1)
-			if i < len(b) && b[i] == ']' {
-				return i + 1, true
-			}
-			c.stack = append(c.stack, false)
-		case 't':
-			return literal(b, i, "true")
-		case 'f':
-			return literal(b, i, "false")
-		case 'n':
-			return literal(b, i, "null")
-		default:
-			return number(b, i)
 		}
 	}
-	return i, false
+	return false
 }
 
 // key reads a member's name and the colon, and returns the index of the value.
@@ -94,17 +84,22 @@ func key(b []byte, i int) (int, bool) {
 	if !ok {
 		return i, false
 	}
-	if i < len(b) && b[i] != ':' {
-		i = space(b, i)
-	}
-	if i >= len(b) || b[i] != ':' {
+	if i = space(b, i); i >= len(b) || b[i] != ':' {
 		return i, false
 	}
 	return space(b, i+1), true
 }
 
+// space skips white space, of which records have none.
 func space(b []byte, i int) int {
-	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+	if i < len(b) && b[i] <= ' ' {
+		return skipSpace(b, i)
+	}
+	return i
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
 	}
 	return i
