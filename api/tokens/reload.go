@@ -156,7 +156,8 @@ func (s *Store) announce(ctx context.Context) error {
 	if err := s.o.Changed(ctx, added, revoked); err != nil {
 		return err
 	}
-	return s.remember(ctx, now)
+	// It is recorded: to stop now must not make it be recorded twice.
+	return s.remember(context.WithoutCancel(ctx), now)
 }
 
 func (s *Store) told() ([]recordedToken, error) {
