@@ -18,9 +18,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// standardBatch is how many questions are made at a time before their answers
-// are looked up.
-const standardBatch = 2_000
+const (
+	// standardBatch is how many questions are made at a time, at most, before
+	// their answers are looked up.
+	standardBatch = 2_000
+	// standardTries is how many questions are tried for each that is wanted.
+	standardTries = 10
+)
 
 // Standard returns the third set: n AuthZEN evaluation objects with all facts
 // for data.verdict.authz.decision, half allowed. The policies are those in the
@@ -41,9 +45,13 @@ func Standard(ctx context.Context, folder string, n int) (*Set, error) {
 	rnd := rand.New(rand.NewSource(RequestSeed))
 	ids := newIDs(rnd)
 	quota := map[bool]int{true: n / 2, false: n - n/2}
-	for len(set.Requests) < n {
-		batch := make([]Request, standardBatch)
-		allowed := make([]bool, standardBatch)
+	for tried := 0; len(set.Requests) < n; {
+		if tried > standardTries*n {
+			return nil, fmt.Errorf("make the standard set: of %d questions too few are allowed or too few denied", tried)
+		}
+		batch := make([]Request, min(standardBatch, n))
+		allowed := make([]bool, len(batch))
+		tried += len(batch)
 		group, gctx := errgroup.WithContext(ctx)
 		group.SetLimit(runtime.NumCPU())
 		for i := range batch {
