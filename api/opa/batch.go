@@ -58,7 +58,7 @@ func (s *Server) batchPost(w http.ResponseWriter, r *http.Request) {
 	whole := batchTimers(&p)
 	asked, err := s.readBatch(ex, r)
 	if err != nil {
-		s.badRequest(w, r, err.Error())
+		s.badBody(w, r, err)
 		return
 	}
 	whole.Timer(metrics.RegoInputParse).Stop()

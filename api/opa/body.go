@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+
+	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/api/middleware"
 )
 
 // minRead is the room that a body of unknown length is read into at first.
@@ -39,13 +43,29 @@ func (s *Server) readDecisionBody(r *http.Request, buf []byte) ([]byte, error) {
 	if err == nil && isGzip(r) {
 		raw, err = gunzip(raw, limit, key)
 	}
-	var long *BodyError
-	switch {
-	case err == nil, errors.As(err, &long):
-		return raw, err
-	default:
-		return raw, fmt.Errorf("could not decompress the body: %w", err)
+	if err != nil && !isBound(err) {
+		err = fmt.Errorf("could not decompress the body: %w", err)
 	}
+	return raw, err
+}
+
+// isBound tells whether an error is one of a body that is too long or too slow,
+// which needs no words around it.
+func isBound(err error) bool {
+	var long *BodyError
+	var large *middleware.BodyTooLargeError
+	return errors.As(err, &long) || errors.As(err, &large) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// badBody answers a body that could not be read or understood.
+func (s *Server) badBody(w http.ResponseWriter, r *http.Request, err error) {
+	var large *middleware.BodyTooLargeError
+	if errors.As(err, &large) || errors.Is(err, os.ErrDeadlineExceeded) {
+		w.Header().Set("Connection", "close")
+		WriteAPIError(w, r, api.AsError(err))
+		return
+	}
+	s.badRequest(w, r, err.Error())
 }
 
 // readWriteBody reads the body of a write into memory of its own. OPA does not

@@ -147,6 +147,7 @@ func wireSend(t testing.TB, base, method, path string, headers http.Header, body
 		t.Fatal(err)
 	}
 	r.Header = headers
+	r.Header.Set("Authorization", bearer)
 	if r.URL, err = url.Parse(base + path); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/open-policy-agent/opa/v1/server/types"
+
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
@@ -15,6 +17,9 @@ import (
 // maxFields bounds the paths that one record names; a longer patch is known by
 // its digest.
 const maxFields = 64
+
+// msgWritesDisabled tells how writes would be possible.
+const msgWritesDisabled = "writes of data and policies are off (api.policy_writes)"
 
 // change describes a write for the log. The values stand in it by size and
 // digest: a document may be larger than any record.
@@ -44,7 +49,7 @@ func digest(b []byte) ([]byte, error) {
 func (s *Server) ifWritable(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.options.PolicyWrites {
-			WriteError(w, http.StatusForbidden, CodeWritesDisabled, "writes of data and policies are off (api.policy_writes)", 0)
+			s.replyErrorV1(w, r, http.StatusForbidden, types.NewErrorV1(CodeWritesDisabled, "%s", msgWritesDisabled))
 			return
 		}
 		next(w, r)
@@ -65,16 +70,14 @@ func (s *Server) write(r *http.Request, c *change, fn func(*eval.Draft) error) e
 
 // record appends the administrative record of a change.
 func (s *Server) record(r *http.Request, c *change, next *eval.Snapshot) error {
-	who := s.options.Identify(r)
 	rec := &audit.Record{
 		Type: audit.TypeAdministrative, Event: c.event,
 		Severity: audit.SeverityMedium, Outcome: audit.OutcomeSuccess,
 		Action: c.action, Resource: c.resource, Edge: Edge,
-		RequestedBy: who.Name, ClientIP: who.ClientIP, UserAgent: who.UserAgent,
-		CorrelationID: who.CorrelationID, TraceID: who.TraceID,
 		AffectedFields: c.fields, Bundles: next.RevisionsJSON(),
 		Message: "a write through OPA's API",
 	}
+	signRecord(rec, r)
 	if len(rec.AffectedFields) > maxFields {
 		rec.AffectedFields = rec.AffectedFields[:maxFields]
 	}

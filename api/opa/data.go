@@ -31,7 +31,7 @@ func (s *Server) dataPut(w http.ResponseWriter, r *http.Request) {
 	m := newTimers(r)
 	body, err := s.readWriteBody(r)
 	if err != nil {
-		s.badRequest(w, r, err.Error())
+		s.badBody(w, r, err)
 		return
 	}
 	value, _, err := eval.ParseInput(body, s.dataLimits(0))
@@ -88,7 +88,7 @@ func (s *Server) dataPatch(w http.ResponseWriter, r *http.Request) {
 	m := newTimers(r)
 	body, err := s.readWriteBody(r)
 	if err != nil {
-		s.badRequest(w, r, err.Error())
+		s.badBody(w, r, err)
 		return
 	}
 	if _, _, err := eval.ParseInput(body, s.dataLimits(2)); err != nil {

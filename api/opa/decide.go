@@ -3,6 +3,7 @@ package opa
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/open-policy-agent/opa/v1/metrics"
@@ -36,15 +37,13 @@ func (s *Server) release(ex *exchange) {
 
 // ask fills the query with what every protocol path shares.
 func (s *Server) ask(ex *exchange, r *http.Request, path string, p *params) *pdp.Query {
-	c := s.options.Identify(r)
 	ex.query = pdp.Query{
 		Edge: Edge, Path: path, Strict: p.strict,
-		Caller: c.Name, ClientIP: c.ClientIP, UserAgent: c.UserAgent,
-		CorrelationID: c.CorrelationID, TraceID: c.TraceID,
 		Observe: pdp.Observe{
 			Instrument: p.instrument, Trace: p.explain != "", RuleLabels: p.ruleLabels, StackTraces: true,
 		},
 	}
+	signQuery(&ex.query, r)
 	if p.metrics || p.instrument {
 		ex.query.Observe.Metrics = metrics.New()
 	}
@@ -60,7 +59,7 @@ func (s *Server) dataPost(w http.ResponseWriter, r *http.Request) {
 	stop := startTimers(q.Observe.Metrics)
 	input, err := s.postInput(ex, r)
 	if err != nil {
-		s.badRequest(w, r, err.Error())
+		s.badBody(w, r, err)
 		return
 	}
 	q.Input = input
@@ -218,7 +217,7 @@ func (s *Server) bare(w http.ResponseWriter, r *http.Request, path string) {
 	p := parseParams(r.URL.RawQuery)
 	input, err := s.wholeInput(ex, r)
 	if err != nil {
-		s.badRequest(w, r, "unexpected parse error for input: "+err.Error())
+		s.badBody(w, r, fmt.Errorf("unexpected parse error for input: %w", err))
 		return
 	}
 	q := s.ask(ex, r, path, &params{})

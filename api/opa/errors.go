@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/server/types"
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -28,17 +29,17 @@ const (
 // defaultRetryAfter is used when the log does not say when to come back.
 const defaultRetryAfter = time.Second
 
-// WriteError writes an error in OPA's shape, for refusals that happen before a
-// request reaches its handler. A retryAfter that is not positive is left out.
-func WriteError(w http.ResponseWriter, status int, code, message string, retryAfter time.Duration) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	if retryAfter > 0 {
-		h.Set("Retry-After", retrySeconds(retryAfter))
+// WriteAPIError writes in OPA's shape what is refused before a handler is
+// reached. OPA answers bodies that are too large with 400.
+func WriteAPIError(w http.ResponseWriter, _ *http.Request, e *api.Error) {
+	status, code, message := e.Status, e.Code, e.Message
+	if code == api.CodeTooLarge {
+		status, code = http.StatusBadRequest, types.CodeInvalidParameter
+		message = types.MsgDecodingLimitError + ": " + message
 	}
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	body := append(types.NewErrorV1(code, "%s", message).Bytes(), '\n')
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = w.Write(append(types.NewErrorV1(code, "%s", message).Bytes(), '\n')) // the client may be gone
 }
 
 func retrySeconds(d time.Duration) string {

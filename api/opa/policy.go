@@ -52,7 +52,7 @@ func (s *Server) policyPut(w http.ResponseWriter, r *http.Request) {
 	t.start(readTimer)
 	raw, err := s.readWriteBody(r)
 	if err != nil {
-		s.badRequest(w, r, err.Error())
+		s.badBody(w, r, err)
 		return
 	}
 	t.stop(readTimer)

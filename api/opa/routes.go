@@ -1,30 +1,44 @@
 package opa
 
 import (
-	"net"
 	"net/http"
 	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/verdict-pdp/verdict/api"
 )
 
 // hotPrefix is the path of the decisions that do not go through the router.
 const hotPrefix = "/v1/data/"
 
-// Handler returns the API's routes. Paths that are not OPA's are answered with
-// 404, so it can stand behind everything else that is mounted.
-func (s *Server) Handler(guard Guard) http.Handler {
+// Mount puts the API behind everything else that a router has: what no other
+// route takes is OPA's, or is answered with 404.
+func (s *Server) Mount(r chi.Router, require Require) { r.NotFound(s.Handler(require).ServeHTTP) }
+
+// MountDiagnostic puts on a router what a diagnostic listener shows: health and
+// metrics.
+func (s *Server) MountDiagnostic(r chi.Router, require Require) {
 	mux := http.NewServeMux()
-	s.routeHealth(mux, guard)
-	s.routeDecisions(mux, guard)
-	s.routeWrites(mux, guard)
-	s.route(mux, guard, ClassStatus, "v1/status", s.status, "GET /v1/status")
-	s.route(mux, guard, ClassIndex, "index", s.index, "GET /{$}")
+	s.routeHealth(mux, require)
+	r.NotFound(mux.ServeHTTP)
+}
+
+// Handler returns the API's routes.
+func (s *Server) Handler(require Require) http.Handler {
+	mux := http.NewServeMux()
+	s.routeHealth(mux, require)
+	s.routeDecisions(mux, require)
+	s.routeWrites(mux, require)
+	s.route(mux, require, api.ClassStatus, "v1/status", s.status, "GET /v1/status")
+	s.route(mux, require, api.ClassQuery, "index", s.index, "GET /{$}")
 	for _, pattern := range []string{
 		"/v0/data", "/v0/data/{path...}", "/v1/data", "/v1/data/{path...}",
 		"/v1/batch/data", "/v1/batch/data/{path...}", "/v1/policies", "/v1/policies/{path...}",
 	} {
-		mux.Handle(pattern, s.metrics.instrument("catchall", orthodox(http.HandlerFunc(methodNotAllowed))))
+		mux.Handle(pattern, orthodox(http.HandlerFunc(methodNotAllowed)))
 	}
-	hot := s.instrumented(guard, ClassDecide, "v1/data", s.dataPost)
+	hot := guarded(require, api.ClassDecide, "v1/data", s.dataPost)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if compressible(r) {
 			s.vary(w.Header())
@@ -37,52 +51,52 @@ func (s *Server) Handler(guard Guard) http.Handler {
 	})
 }
 
-// Diagnostic returns the routes of a diagnostic listener: health and metrics.
-func (s *Server) Diagnostic(guard Guard) http.Handler {
-	mux := http.NewServeMux()
-	s.routeHealth(mux, guard)
-	return mux
-}
-
-func (s *Server) routeHealth(mux *http.ServeMux, guard Guard) {
-	s.route(mux, guard, ClassHealth, "health", s.health, "GET /health")
-	s.route(mux, guard, ClassHealth, "health", s.healthPolicy, "GET /health/{path...}")
+func (s *Server) routeHealth(mux *http.ServeMux, require Require) {
+	s.route(mux, require, api.ClassHealth, "health", s.health, "GET /health")
+	s.route(mux, require, api.ClassHealth, "health", s.healthPolicy, "GET /health/{path...}")
 	if s.options.Metrics != nil {
-		mux.Handle("GET /metrics", guard(ClassMetrics, s.options.Metrics))
-		mux.Handle("GET /metrics/alloc_bytes", guard(ClassMetrics, http.HandlerFunc(allocBytes)))
+		guard := require(api.Route{Class: api.ClassMetrics, Handler: "metrics", Error: WriteAPIError})
+		mux.Handle("GET /metrics", guard(s.options.Metrics))
+		mux.Handle("GET /metrics/alloc_bytes", guard(http.HandlerFunc(allocBytes)))
 	}
 }
 
-func (s *Server) routeDecisions(mux *http.ServeMux, guard Guard) {
-	s.route(mux, guard, ClassDecide, "v0/data", s.v0Post, "POST /v0/data", "POST /v0/data/{path...}")
-	s.route(mux, guard, ClassDecide, "v1/data", s.dataPost, "POST /v1/data", "POST /v1/data/{path...}")
-	s.route(mux, guard, ClassDecide, "v1/data", s.dataGet, "GET /v1/data", "GET /v1/data/{path...}")
-	s.route(mux, guard, ClassDecide, "v1/batch/data", s.batchPost, "POST /v1/batch/data", "POST /v1/batch/data/{path...}")
-	s.route(mux, guard, ClassDecide, "index", s.defaultPost, "POST /{$}")
+func (s *Server) routeDecisions(mux *http.ServeMux, require Require) {
+	decide := func(label string, h http.HandlerFunc, patterns ...string) {
+		s.route(mux, require, api.ClassDecide, label, h, patterns...)
+	}
+	decide("v0/data", s.v0Post, "POST /v0/data", "POST /v0/data/{path...}")
+	decide("v1/data", s.dataPost, "POST /v1/data", "POST /v1/data/{path...}")
+	decide("v1/data", s.dataGet, "GET /v1/data", "GET /v1/data/{path...}")
+	decide("v1/batch/data", s.batchPost, "POST /v1/batch/data", "POST /v1/batch/data/{path...}")
+	decide("index", s.defaultPost, "POST /{$}")
 }
 
-func (s *Server) routeWrites(mux *http.ServeMux, guard Guard) {
+func (s *Server) routeWrites(mux *http.ServeMux, require Require) {
 	data := func(h http.HandlerFunc, patterns ...string) {
-		s.route(mux, guard, ClassDataWrite, "v1/data", s.ifWritable(h), patterns...)
+		s.route(mux, require, api.ClassDataWrite, "v1/data", s.ifWritable(h), patterns...)
 	}
 	data(s.dataPut, "PUT /v1/data", "PUT /v1/data/{path...}")
 	data(s.dataPatch, "PATCH /v1/data", "PATCH /v1/data/{path...}")
 	data(s.dataDelete, "DELETE /v1/data/{path...}")
-	s.route(mux, guard, ClassPoliciesRead, "v1/policies", s.policyList, "GET /v1/policies")
-	s.route(mux, guard, ClassPoliciesRead, "v1/policies", s.policyGet, "GET /v1/policies/{path...}")
-	s.route(mux, guard, ClassPoliciesWrite, "v1/policies", s.ifWritable(s.policyPut), "PUT /v1/policies/{path...}")
-	s.route(mux, guard, ClassPoliciesWrite, "v1/policies", s.ifWritable(s.policyDelete), "DELETE /v1/policies/{path...}")
+	policies := func(class api.Class, h http.HandlerFunc, pattern string) {
+		s.route(mux, require, class, "v1/policies", h, pattern)
+	}
+	policies(api.ClassPolicyRead, s.policyList, "GET /v1/policies")
+	policies(api.ClassPolicyRead, s.policyGet, "GET /v1/policies/{path...}")
+	policies(api.ClassPolicyWrite, s.ifWritable(s.policyPut), "PUT /v1/policies/{path...}")
+	policies(api.ClassPolicyWrite, s.ifWritable(s.policyDelete), "DELETE /v1/policies/{path...}")
 }
 
-func (s *Server) route(mux *http.ServeMux, guard Guard, class, label string, h http.HandlerFunc, patterns ...string) {
-	wrapped := s.instrumented(guard, class, label, h)
+func (s *Server) route(mux *http.ServeMux, require Require, class api.Class, label string, h http.HandlerFunc, patterns ...string) {
+	wrapped := guarded(require, class, label, h)
 	for _, pattern := range patterns {
 		mux.Handle(pattern, wrapped)
 	}
 }
 
-func (s *Server) instrumented(guard Guard, class, label string, h http.HandlerFunc) http.Handler {
-	return s.metrics.instrument(label, guard(class, orthodox(h)))
+func guarded(require Require, class api.Class, label string, h http.HandlerFunc) http.Handler {
+	return require(api.Route{Class: class, Handler: label, Error: WriteAPIError})(orthodox(h))
 }
 
 // orthodox answers HEAD and paths that end in a slash as OPA does.
@@ -123,12 +137,4 @@ func pathBelow(r *http.Request, n int) string {
 		path = path[i+1:]
 	}
 	return path
-}
-
-func peerIP(remoteAddr string) string {
-	host, _, err := net.SplitHostPort(remoteAddr)
-	if err != nil {
-		return remoteAddr
-	}
-	return host
 }

@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -23,18 +23,6 @@ import (
 
 // Edge is the name of this protocol in records and metrics.
 const Edge = "opa"
-
-// The classes of routes, which the caller's access rules tell apart.
-const (
-	ClassDecide        = "decide"
-	ClassDataWrite     = "data:write"
-	ClassPoliciesRead  = "policies:read"
-	ClassPoliciesWrite = "policies:write"
-	ClassStatus        = "status"
-	ClassMetrics       = "metrics"
-	ClassHealth        = "health"
-	ClassIndex         = "index"
-)
 
 // Defaults of Options and Limits.
 const (
@@ -46,8 +34,9 @@ const (
 	gzipMinLength = 1024
 )
 
-// Guard wraps a handler with the access rules of a route class.
-type Guard func(class string, h http.Handler) http.Handler
+// Require makes the guard of a kind of routes: who may call them, and all else
+// that stands between a router and a handler. api.Gate.Require is one.
+type Require func(api.Route) func(http.Handler) http.Handler
 
 // Recorder appends the record of a write to the audit log and returns when the
 // record is as durable as the log promises. It is called from many goroutines.
@@ -69,12 +58,8 @@ type Build struct {
 	Version, Commit, Timestamp, Hostname string
 }
 
-// Caller is who sent a request, as far as records tell.
-type Caller struct {
-	Name, ClientIP, UserAgent, CorrelationID, TraceID string
-}
-
-// Options configure a Server. The zero value refuses writes and has no metrics.
+// Options configure a Server. With the zero value writes are refused and there
+// is no /metrics.
 type Options struct {
 	Limits Limits
 	// PolicyWrites lets callers change data and policies through the API.
@@ -87,8 +72,6 @@ type Options struct {
 	Build          Build
 	// Healthy returns what is wrong with the server; nil means nothing ever is.
 	Healthy func() error
-	// Identify tells who sent a request; nil knows the peer's address only.
-	Identify func(*http.Request) Caller
 	// Status answers GET /v1/status with something that encodes as JSON; nil
 	// answers as an OPA without the status plugin.
 	Status func() any
@@ -103,7 +86,6 @@ type Server struct {
 	recorder Recorder
 	options  Options
 	limits   atomic.Pointer[Limits]
-	metrics  *httpMetrics
 
 	exchanges sync.Pool // *exchange
 	inputKey  *ast.Term
@@ -120,11 +102,8 @@ func New(p *pdp.PDP, recorder Recorder, o Options) *Server {
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
-	if o.Identify == nil {
-		o.Identify = identifyPeer
-	}
 	s := &Server{
-		pdp: p, recorder: recorder, options: o, metrics: newHTTPMetrics(),
+		pdp: p, recorder: recorder, options: o,
 		inputKey:     ast.StringTerm("input"),
 		contentJSON:  []string{"application/json"},
 		varyEncoding: []string{"Accept-Encoding"},
@@ -149,12 +128,4 @@ func (s *Server) SetLimits(l Limits) {
 		l.Members = eval.DefaultMembers
 	}
 	s.limits.Store(&l)
-}
-
-// Collectors returns the metrics of the API, under OPA's names.
-func (s *Server) Collectors() []prometheus.Collector { return s.metrics.collectors() }
-
-// identifyPeer knows a caller by the address of the connection alone.
-func identifyPeer(r *http.Request) Caller {
-	return Caller{ClientIP: peerIP(r.RemoteAddr), UserAgent: r.UserAgent()}
 }

@@ -10,10 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -37,18 +40,34 @@ func newStand(t testing.TB, o opa.Options) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newStandOn(engine, log, log, o)
+	return newStandOn(t, engine, log, log, o)
 }
 
-func newStandOn(engine *eval.Engine, log *audit.Log, decisions pdp.Recorder, o opa.Options) *stand {
+func newStandOn(t testing.TB, engine *eval.Engine, log *audit.Log, recorder pdp.Recorder, o opa.Options) *stand {
+	t.Helper()
 	registry := prometheus.NewRegistry()
-	if o.Metrics == nil {
-		o.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	o.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	gate, err := api.NewGate(anyToken{}, api.GateOptions{Dev: true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	api := opa.New(pdp.New(engine, decisions, pdp.Options{}), decisions, o)
-	registry.MustRegister(api.Collectors()...)
-	return &stand{api: api, handler: api.Handler(open), engine: engine, log: log}
+	registry.MustRegister(gate.Collectors()...)
+	server := opa.New(pdp.New(engine, recorder, pdp.Options{}), recorder, o)
+	router := chi.NewRouter()
+	server.Mount(router, gate.Require)
+	return &stand{api: server, handler: gate.Stack(api.Main, router), engine: engine, log: log}
 }
+
+// anyToken takes every token for one that may do everything.
+type anyToken struct{}
+
+func (anyToken) Lookup(string) (*tokens.Token, error) {
+	all, err := tokens.ParseScopes([]string{"admin"})
+	return &tokens.Token{ID: "1", Name: "tester", Scopes: all}, err
+}
+
+// bearer is what anyToken takes.
+const bearer = "Bearer any"
 
 func newLog(t testing.TB) *audit.Log {
 	t.Helper()
@@ -75,9 +94,6 @@ func newLog(t testing.TB) *audit.Log {
 	return log
 }
 
-// open is a guard that lets everything through.
-func open(_ string, h http.Handler) http.Handler { return h }
-
 // do sends a request to the handler. Headers are pairs of name and value.
 func (s *stand) do(t testing.TB, method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
@@ -88,6 +104,9 @@ func (s *stand) do(t testing.TB, method, target, body string, headers ...string)
 	r := httptest.NewRequest(method, target, reader)
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
+	}
+	if r.Header.Get("Authorization") == "" {
+		r.Header.Set("Authorization", bearer)
 	}
 	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r)
