@@ -111,7 +111,7 @@ func (w *worker) work(b *batch) {
 			e.leaf = chain.Leaf(rec)
 			e.seq, e.time, e.prefix = parsePrefix(rec)
 			e.json = w.json.valid(rec)
-			if bytes.Contains(rec, refStart) {
+			if bytes.Contains(rec, refEnd) {
 				b.refs = appendRefs(b.refs, e.key, rec)
 			}
 		}
@@ -133,7 +133,11 @@ func (w *worker) work(b *batch) {
 //	{"sha256":"64 hex digits","size":N,"blob":true}
 //
 // or, where a list is due, by a list of this one object.
-var refStart = []byte(`{"sha256":"`)
+var (
+	refStart = []byte(`{"sha256":"`)
+	refSize  = []byte(`","size":`)
+	refEnd   = []byte(`,"blob":true}`)
+)
 
 func appendRefs(dst []ref, seq uint64, rec []byte) []ref {
 	var members map[string]json.RawMessage
@@ -159,8 +163,8 @@ func parseRef(m []byte) (sum chain.Hash, size uint64, ok bool) {
 	if _, err := hex.Decode(sum[:], m[:2*chain.HashSize]); err != nil {
 		return sum, 0, false
 	}
-	m, found = bytes.CutPrefix(m[2*chain.HashSize:], []byte(`","size":`))
-	digits, found2 := bytes.CutSuffix(m, []byte(`,"blob":true}`))
+	m, found = bytes.CutPrefix(m[2*chain.HashSize:], refSize)
+	digits, found2 := bytes.CutSuffix(m, refEnd)
 	size, err := strconv.ParseUint(string(digits), 10, 64)
 	return sum, size, found && found2 && err == nil
 }

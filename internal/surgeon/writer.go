@@ -54,6 +54,8 @@ type Options struct {
 	Marks bool
 	// Freelist makes bbolt store its list of free pages in the file.
 	Freelist bool
+	// PageSize of the file; 0: that of the machine.
+	PageSize int
 	// Blob returns the blob to be stored with record seq, nil for none.
 	Blob func(seq uint64) []byte
 }
@@ -107,7 +109,7 @@ type subtree struct {
 
 func (w *writer) file(file, first, end uint64, rec func(uint64) []byte) error {
 	db, err := bolt.Open(FilePath(filepath.Dir(w.dir), file), 0o600, &bolt.Options{
-		NoFreelistSync: !w.o.Freelist, NoSync: true, NoGrowSync: true, FreelistType: bolt.FreelistMapType, Timeout: time.Second,
+		PageSize: w.o.PageSize, NoFreelistSync: !w.o.Freelist, NoSync: true, NoGrowSync: true, FreelistType: bolt.FreelistMapType, Timeout: time.Second,
 	})
 	if err != nil {
 		return fmt.Errorf("create file %d: %w", file, err)
