@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
 )
 
@@ -158,12 +159,17 @@ func (s *Server) recordAccess(w http.ResponseWriter, r *http.Request, filter map
 		s.internal(w, err, "encode audit access")
 		return false
 	}
-	name, clientIP := s.o.Caller(r)
-	_, err = s.o.Log.Append(r.Context(), &audit.Record{
+	rec := &audit.Record{
 		Type: audit.TypeDataAccess, Event: audit.EventAuditLogAccess, Severity: audit.SeverityHigh,
-		Outcome: audit.OutcomeSuccess, RequestedBy: name, ClientIP: clientIP, Edge: "native",
-		Path: r.URL.Path, Details: details,
-	})
+		Outcome: audit.OutcomeSuccess, Edge: "native", Path: r.URL.Path, Details: details,
+	}
+	if x := api.FromContext(r.Context()); x != nil {
+		rec.RequestedBy, rec.CorrelationID, rec.TraceID = x.Caller.Name, x.ID, x.TraceID
+		if x.Client.Addr.IsValid() {
+			rec.ClientIP = x.Client.Addr.String()
+		}
+	}
+	_, err = s.o.Log.Append(r.Context(), rec)
 	if err == nil {
 		return true
 	}

@@ -11,14 +11,9 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/rs/zerolog"
 
+	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/internal/problem"
-)
-
-// Classes of the routes, which the access table maps to scopes.
-const (
-	ClassStatus = "native:status" // admin or audit:read
-	ClassAudit  = "native:audit"  // audit:read
 )
 
 // Log is the audit log as this API needs it.
@@ -40,15 +35,11 @@ type Log interface {
 // that encodes as JSON; so does the report.
 type Verifier func(ctx context.Context, progress func(any)) (report any, err error)
 
-// Caller tells who sent a request, for the record of what was read.
-type Caller func(r *http.Request) (name, clientIP string)
-
 // Options are what the API shows and asks. All are required.
 type Options struct {
 	Log    Log
 	Status func() any // encodes as JSON
 	Verify Verifier
-	Caller Caller
 	Logger zerolog.Logger
 }
 
@@ -60,19 +51,19 @@ type Server struct {
 // New returns the API.
 func New(o Options) *Server { return &Server{o: o} }
 
-// Guard wraps a handler with the access rules of a route class.
-type Guard func(class string, h http.Handler) http.Handler
+// Require makes the guard of a kind of routes; api.Gate.Require is one.
+type Require func(api.Route) func(http.Handler) http.Handler
 
 // Mount adds the routes to r.
-func (s *Server) Mount(r chi.Router, guard Guard) {
-	get := func(pattern, class string, h http.HandlerFunc) {
-		r.Method(http.MethodGet, pattern, guard(class, h))
+func (s *Server) Mount(r chi.Router, require Require) {
+	get := func(pattern string, class api.Class, h http.HandlerFunc) {
+		r.With(require(api.Route{Class: class, Handler: "api/v1"})).Get(pattern, h)
 	}
-	get("/api/v1/status", ClassStatus, s.status)
-	get("/api/v1/decisions/{id}", ClassAudit, s.decision)
-	get("/api/v1/audit/records", ClassAudit, s.records)
-	get("/api/v1/audit/records/{seq}", ClassAudit, s.record)
-	get("/api/v1/audit/verify", ClassAudit, s.verify)
+	get("/api/v1/status", api.ClassStatus, s.status)
+	get("/api/v1/decisions/{id}", api.ClassAudit, s.decision)
+	get("/api/v1/audit/records", api.ClassAudit, s.records)
+	get("/api/v1/audit/records/{seq}", api.ClassAudit, s.record)
+	get("/api/v1/audit/verify", api.ClassAudit, s.verify)
 }
 
 // status answers what the server is doing.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -38,13 +39,10 @@ func (a *app) openServer() (err error) {
 		OmitDecisionID: !c.StandardPolicies && len(c.BundlePaths) == 0,
 		Build:          opa.Build{Version: a.version.Version, Commit: a.version.Commit},
 		Healthy:        a.healthy,
-		Identify:       identify,
 		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
 		Logger:         a.logger,
 	})
-	own := native.New(native.Options{
-		Log: a.log, Status: a.status, Verify: a.verify, Caller: callerOf, Logger: a.logger,
-	})
+	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Logger: a.logger})
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
@@ -58,64 +56,18 @@ func (a *app) openServer() (err error) {
 func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
-			r.NotFound(a.opa.Diagnostic(a.opaGuard).ServeHTTP)
+			a.opa.MountDiagnostic(r, a.gate.Require)
 			return
 		}
-		own.Mount(r, func(class string, h http.Handler) http.Handler {
-			return a.gate.Require(api.Route{Class: nativeClass(class), Handler: "api/v1"})(h)
-		})
-		r.NotFound(a.opa.Handler(a.opaGuard).ServeHTTP)
+		own.Mount(r, a.gate.Require)
+		a.opa.Mount(r, a.gate.Require)
 	}
-}
-
-// opaGuard applies the access table to OPA's routes, with refusals in OPA's
-// shape.
-func (a *app) opaGuard(class string, h http.Handler) http.Handler {
-	return a.gate.Require(api.Route{
-		Class: opaClass(class), Handler: class,
-		Error: func(w http.ResponseWriter, _ *http.Request, e *api.Error) {
-			opa.WriteError(w, e.Status, e.Code, e.Message, e.RetryAfter)
-		},
-	})(h)
-}
-
-// opaClass finds the row of the access table; what is not known is for admins.
-func opaClass(class string) api.Class {
-	switch class {
-	case opa.ClassDecide:
-		return api.ClassDecide
-	case opa.ClassDataWrite:
-		return api.ClassDataWrite
-	case opa.ClassPoliciesRead:
-		return api.ClassPolicyRead
-	case opa.ClassPoliciesWrite:
-		return api.ClassPolicyWrite
-	case opa.ClassStatus:
-		return api.ClassStatus
-	case opa.ClassMetrics:
-		return api.ClassMetrics
-	case opa.ClassHealth:
-		return api.ClassHealth
-	case opa.ClassIndex:
-		return api.ClassQuery
-	}
-	return api.ClassAdmin
-}
-
-func nativeClass(class string) api.Class {
-	switch class {
-	case native.ClassStatus:
-		return api.ClassStatus
-	case native.ClassAudit:
-		return api.ClassAudit
-	}
-	return api.ClassAdmin
 }
 
 // healthy tells why the server cannot decide, or nil.
 func (a *app) healthy() error {
 	if a.server != nil && a.server.Draining() {
-		return fmt.Errorf("the server is stopping")
+		return errors.New("the server is stopping")
 	}
 	return a.log.Healthy()
 }
@@ -130,39 +82,6 @@ func (a *app) verify(ctx context.Context, progress func(any)) (any, error) {
 		return nil, err
 	}
 	return &report, nil
-}
-
-// identify tells OPA's API who asks.
-func identify(r *http.Request) opa.Caller {
-	c := opa.Caller{UserAgent: r.UserAgent()}
-	if req := api.FromContext(r.Context()); req != nil {
-		c.Name, c.ClientIP = callerName(req), clientIP(req)
-		c.CorrelationID, c.TraceID = req.ID, req.TraceID
-	}
-	return c
-}
-
-// callerOf tells verdict's own API who asks.
-func callerOf(r *http.Request) (name, ip string) {
-	req := api.FromContext(r.Context())
-	if req == nil {
-		return "", ""
-	}
-	return callerName(req), clientIP(req)
-}
-
-func callerName(req *api.Request) string {
-	if req.Caller.Name != "" {
-		return req.Caller.Name
-	}
-	return req.Caller.Kind.String()
-}
-
-func clientIP(req *api.Request) string {
-	if !req.Client.Addr.IsValid() {
-		return ""
-	}
-	return req.Client.Addr.String()
 }
 
 // refusals writes what the gate refused into the audit log.
