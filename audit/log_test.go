@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,10 +238,16 @@ func TestPoison(t *testing.T) {
 func TestPoisonedRunEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := storetest.NewMemory(origin)
-		store.Missing = func() error { return nil }
+		var gone atomic.Bool
+		store.Missing = func() error {
+			if gone.Load() {
+				return errors.New("file was replaced")
+			}
+			return nil
+		}
 		l := run(t, store, audit.Options{MonitorInterval: time.Second})
 		synctest.Wait()
-		store.Missing = func() error { return errors.New("file was replaced") }
+		gone.Store(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if _, err := l.Append(t.Context(), decision()); reason(err) != audit.ReasonPoisoned {

@@ -111,7 +111,7 @@ func (w *worker) work(b *batch) {
 			e.leaf = chain.Leaf(rec)
 			e.seq, e.time, e.prefix = parsePrefix(rec)
 			e.json = w.json.valid(rec)
-			if bytes.Contains(rec, refEnd) {
+			if bytes.Contains(rec, refEnd) && bytes.Contains(rec, refStart) {
 				b.refs = appendRefs(b.refs, e.key, rec)
 			}
 		}
@@ -132,7 +132,8 @@ func (w *worker) work(b *batch) {
 //
 //	{"sha256":"64 hex digits","size":N,"blob":true}
 //
-// or, where a list is due, by a list of this one object.
+// or, where a list is due, by a list of this one object. What a caller sent is
+// recorded with its keys in order and so never has this form.
 var (
 	refStart = []byte(`{"sha256":"`)
 	refSize  = []byte(`","size":`)

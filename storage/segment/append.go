@@ -92,11 +92,10 @@ func put(tx *bolt.Tx, b *audit.Batch, full bool) error {
 // rotate starts the file after f, and opens f, which is sealed, for reading only.
 func (s *Store) rotate(f *file) (*file, error) {
 	m := meta{format: audit.FormatVersion, first: s.pos.Next, prev: s.pos.Head, pos: s.pos}
-	next, err := createFile(s.dir, f.number+1, m)
+	next, err := createFile(s.dir, f.number+1, m, s.opts.GrowBytes)
 	if err != nil {
 		return nil, err
 	}
-	next.db.AllocSize = s.opts.GrowBytes
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = append(s.files, next)
@@ -106,7 +105,7 @@ func (s *Store) rotate(f *file) (*file, error) {
 	if err := f.close(); err != nil {
 		return nil, errors.Join(err, errors.New("the sealed file stays closed"))
 	}
-	sealed, err := openFile(f.path, f.number, true)
+	sealed, err := openFile(f.path, f.number, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -75,15 +75,14 @@ func listFiles(dir string) (count uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	name := regexp.MustCompile(`^\d{8}\.db$`)
 	for _, e := range entries {
 		switch {
 		case filepath.Ext(e.Name()) == tmpSuffix:
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return 0, err
 			}
-		case name.MatchString(e.Name()):
-			if n, _ := strconv.ParseUint(e.Name()[:8], 10, 64); n != count {
+		case isLogFile(e.Name()):
+			if e.Name() != fileName(count) {
 				return 0, damage("file %s is missing", filepath.Join(dir, fileName(count)))
 			}
 			count++
@@ -92,10 +91,17 @@ func listFiles(dir string) (count uint64, err error) {
 	return count, nil
 }
 
+// isLogFile tells whether the name is eight digits and .db.
+func isLogFile(name string) bool {
+	digits, ok := strings.CutSuffix(name, ".db")
+	_, err := strconv.ParseUint(digits, 10, 64)
+	return ok && err == nil && len(digits) == 8
+}
+
 // createFile makes an empty file, complete or not at all, and opens it.
-func createFile(dir string, number uint64, m meta) (*file, error) {
+func createFile(dir string, number uint64, m meta, grow int) (*file, error) {
 	path := filepath.Join(dir, fileName(number))
-	f, err := openFile(path+tmpSuffix, number, false)
+	f, err := openFile(path+tmpSuffix, number, grow)
 	if err != nil {
 		return nil, err
 	}
@@ -122,16 +128,17 @@ func createFile(dir string, number uint64, m meta) (*file, error) {
 	if err := syncDir(dir); err != nil {
 		return nil, err
 	}
-	return openFile(path, number, false)
+	return openFile(path, number, grow)
 }
 
-// openFile opens a file that inspect found sound.
-func openFile(path string, number uint64, readOnly bool) (*file, error) {
-	f := &file{number: number, path: path, sealed: readOnly}
+// openFile opens a file that inspect found sound, for writing when grow is not 0:
+// then it is the step by which the file grows.
+func openFile(path string, number uint64, grow int) (*file, error) {
+	f := &file{number: number, path: path, sealed: grow == 0}
 	err := guard(func() (err error) {
 		f.db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout:         time.Second,
-			ReadOnly:        readOnly,
+			ReadOnly:        f.sealed,
 			PageSize:        pageSize,
 			InitialMmapSize: mmapSize,
 			FreelistType:    bolt.FreelistMapType,
@@ -150,6 +157,7 @@ func openFile(path string, number uint64, readOnly bool) (*file, error) {
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	f.db.AllocSize = grow
 	return f, nil
 }
 

@@ -13,11 +13,15 @@ import (
 // LockedError is returned by Open when another process has the log open.
 type LockedError struct {
 	Path   string // of the lock file
-	Holder string // "pid command" as the holder wrote it, may be empty
+	Holder string // "pid command" as the holder wrote it; empty: unknown, or it only reads
+	Read   bool   // the holder only reads, as audit verify does
 }
 
 // Error names the holder's process id and command.
 func (e *LockedError) Error() string {
+	if e.Read {
+		return fmt.Sprintf("audit log is being read by another process, such as audit verify (%s)", e.Path)
+	}
 	if e.Holder == "" {
 		return fmt.Sprintf("audit log is in use by another process (%s)", e.Path)
 	}
@@ -37,6 +41,9 @@ func acquire(path, command string) (*lock, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
+			if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+				return nil, &LockedError{Path: path, Read: true}
+			}
 			holder, _ := io.ReadAll(io.LimitReader(f, 4096)) // an unknown holder is no worse news
 			return nil, &LockedError{Path: path, Holder: strings.TrimSpace(string(holder))}
 		}

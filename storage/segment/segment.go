@@ -37,6 +37,9 @@ func (e *damageError) Error() string        { return e.err.Error() }
 func (e *damageError) Unwrap() error        { return e.err }
 func (e *damageError) Is(target error) bool { return target == ErrDamaged }
 
+// Damage says to audit/verify that the file itself does not hold together.
+func (e *damageError) Damage() string { return "page_damaged" }
+
 func damage(format string, args ...any) error {
 	return &damageError{err: fmt.Errorf(format, args...)}
 }
@@ -153,11 +156,10 @@ func (s *Store) create() error {
 	}
 	m := meta{format: audit.FormatVersion, prev: chain.Genesis(origin)}
 	m.pos.Origin, m.pos.Head = origin, m.prev
-	f, err := createFile(s.dir, 0, m)
+	f, err := createFile(s.dir, 0, m, s.opts.GrowBytes)
 	if err != nil {
 		return err
 	}
-	f.db.AllocSize = s.opts.GrowBytes
 	s.files, s.pos = []*file{f}, m.pos
 	return nil
 }
@@ -175,7 +177,7 @@ func (s *Store) adopt(n uint64, last bool, before meta) (meta, error) {
 	if err := inspect(path, visit); err != nil {
 		return fail(err)
 	}
-	f, err := openFile(path, n, true)
+	f, err := openFile(path, n, 0)
 	if err != nil {
 		return meta{}, err
 	}
@@ -203,10 +205,9 @@ func (s *Store) adopt(n uint64, last bool, before meta) (meta, error) {
 			return fail(err)
 		}
 		s.files = s.files[:n]
-		if f, err = openFile(path, n, false); err != nil {
+		if f, err = openFile(path, n, s.opts.GrowBytes); err != nil {
 			return meta{}, err
 		}
-		f.db.AllocSize = s.opts.GrowBytes
 		s.files = append(s.files, f)
 	}
 	return m, nil
