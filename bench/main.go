@@ -25,7 +25,9 @@ wrong answers or the run failed, 2 wrong usage.
 var errWrong = errors.New("there were wrong answers")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A closed pipe behind the output must not end the program before its
+	// servers are stopped either.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := dispatch(ctx, os.Args[1:], os.Stdout)
 	stop()
 	switch {

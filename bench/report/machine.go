@@ -15,7 +15,7 @@ type Machine struct {
 	// CPU is the processor's name and Cores how many were usable.
 	CPU   string
 	Cores int
-	// Kernel is the kernel's release.
+	// Kernel is the kernel's version, without what the builder appended.
 	Kernel string
 	// Go is the version that built this program.
 	Go string
@@ -38,7 +38,7 @@ func ThisMachine(fileSystem string) Machine {
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
-		m.Kernel = unix.ByteSliceToString(u.Release[:])
+		m.Kernel, _, _ = strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
 	}
 	return m
 }
