@@ -181,6 +181,9 @@ func (p pair) same(t *testing.T, q probe) {
 		if name == "Vary" && got.status == http.StatusTemporaryRedirect {
 			continue // a redirect does not depend on what is accepted
 		}
+		if name == "Content-Encoding" && strings.Contains(q.target, "instrument") {
+			continue // it depends on the length, and so on the timers that are there
+		}
 		if w, g := want.header.Values(name), got.header.Values(name); !slices.Equal(w, g) {
 			t.Errorf("%v\nheader %s: %q, OPA answers %q", q, name, g, w)
 		}
@@ -192,8 +195,10 @@ func (p pair) same(t *testing.T, q probe) {
 
 var (
 	nanoseconds = regexp.MustCompile(`("(?:timer|histogram|counter)_[a-z0-9_]+":\s*)(\d+|\{[^}]*\})`)
-	queryID     = regexp.MustCompile(`("query_id":\s*)\d+`)
-	built       = regexp.MustCompile(`("(?:version|build_[a-z]+)":\s*)"[^"]*"`)
+	// Compiled queries are kept longer than in OPA, so these are there less often.
+	compileTimers = regexp.MustCompile(`"timer_(?:query_compile_stage|compile_stage|rego_query_compile)[a-z_]*":\s*\d+,?\s*`)
+	queryID       = regexp.MustCompile(`("query_id":\s*)\d+`)
+	built         = regexp.MustCompile(`("(?:version|build_[a-z]+)":\s*)"[^"]*"`)
 )
 
 // comparable takes out of a body what two servers cannot have in common: times,
@@ -202,7 +207,8 @@ func comparable(q probe, body []byte) string {
 	if q.target == "/" && q.method == http.MethodGet {
 		return "a page"
 	}
-	text := nanoseconds.ReplaceAllString(string(body), "${1}0")
+	text := compileTimers.ReplaceAllString(string(body), "")
+	text = nanoseconds.ReplaceAllString(text, "${1}0")
 	if path, _, _ := strings.Cut(q.target, "?"); path == "/v1/policies" {
 		text = sortPolicies(text)
 	}

@@ -3,6 +3,8 @@ package opa_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -30,6 +32,8 @@ type stand struct {
 	handler http.Handler
 	engine  *eval.Engine
 	log     *audit.Log
+
+	sentinels int
 }
 
 // newStand builds a stand. The log queues: what is tested here is not the disk.
@@ -129,7 +133,8 @@ func (s *stand) records(t testing.TB, text string) []string {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// The sentinel is appended last, so everything before it is there when it is.
-	const sentinel = "sentinel of the test"
+	s.sentinels++
+	sentinel := fmt.Sprintf("end of search %d.", s.sentinels)
 	if _, err := s.log.Append(ctx, &audit.Record{
 		Type: audit.TypeAdministrative, Event: audit.EventConfigChange,
 		Severity: audit.SeverityInfo, Outcome: audit.OutcomeSuccess, Message: sentinel,
@@ -146,7 +151,7 @@ func (s *stand) records(t testing.TB, text string) []string {
 		}
 		return nil
 	})
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	return found
