@@ -101,7 +101,9 @@ func (s *site) close() {
 	for _, srv := range s.running {
 		srv.Stop()
 	}
-	os.RemoveAll(s.dir)
+	if err := os.RemoveAll(s.dir); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: remove the scratch folder: %v\n", err)
+	}
 }
 
 // folder makes a new folder in the scratch folder.
