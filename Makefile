@@ -55,12 +55,12 @@ fmt: ## format everything
 
 bench: build ## measure beside OPA, under 4 minutes
 	@mkdir -p docs/performance
-	cd bench && $(GO) run . run -out ../docs/performance/bench
+	cd bench && $(GO) build -o bin/bench . && ./bin/bench run -out ../docs/performance/bench
 
 bench-full: build ## measure the whole workload beside OPA
 	@mkdir -p docs/performance
-	cd bench && $(GO) run . run -full -out ../docs/performance/bench-full
-	cd bench && $(GO) run . memory
+	cd bench && $(GO) build -o bin/bench . && ./bin/bench run -full -out ../docs/performance/bench-full && \
+	  ./bin/bench memory -out ../docs/performance/memory
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$($(GO) list ./...); do \
