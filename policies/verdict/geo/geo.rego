@@ -13,13 +13,13 @@ country := code if {
 	is_string(input.context.location.country)
 	code := upper(input.context.location.country)
 	regex.match(`^[A-Z]{2}$`, code)
-	unknown := {entry | some entry in data.verdict.geo.unknown_countries}
-	not code in unknown
+	not code in data.verdict.geo.unknown_countries
 }
 
 # restricted holds when the country is one of data.verdict.geo.restricted_countries.
 restricted if {
 	some listed in data.verdict.geo.restricted_countries
+	is_string(listed)
 	upper(listed) == country
 }
 

@@ -23,7 +23,11 @@ effective := closure({role | some role in input.context.session.active_roles; ro
 
 chosen if input.context.session.active_roles != null
 
-active(role) if object.get(data.verdict.rbac.roles[role], "active", true) == true
+active(role) if {
+	definition := data.verdict.rbac.roles[role]
+	is_object(definition)
+	object.get(definition, "active", true) == true
+}
 
 closure(roles) := roles if {
 	not inheriting(roles)
@@ -31,7 +35,7 @@ closure(roles) := roles if {
 
 inheriting(roles) if {
 	some role in roles
-	count(data.verdict.rbac.roles[role].inherits) > 0
+	some _ in data.verdict.rbac.roles[role].inherits
 }
 
 inheritance := {name: object.get(role, "inherits", []) |
@@ -217,6 +221,7 @@ separation_denials := array.concat(
 )
 
 within(constraint, roles) if {
+	is_object(constraint)
 	is_array(constraint.roles)
 	limit := object.get(constraint, "max", 1)
 	is_number(limit)

@@ -28,8 +28,8 @@ candidates := [[id, rule] |
 
 custom_id(key, rule) := key if {
 	is_string(key)
-} else := facts.known_text(rule.id) if {
-	true
+} else := id if {
+	id := facts.known_text(rule.id)
 } else := sprintf("custom[%d]", [key])
 
 # aims holds [id, rule, aim] for each of them, applicable those that are about
@@ -81,7 +81,16 @@ complaint(rule) := "conditions stand under `when`; a text is never evaluated" if
 } else := "the rule has a member that is unknown or not well formed"
 
 # aim says whether the rule is about the question: yes, no, unknown or invalid.
-aim(rule) := conjunction([answer | some key, operand in rule.target; answer := about(key, operand)], rule.target) if {
+# Most rules are about something else, which their plain lists tell at once.
+aim(rule) := "no" if {
+	is_array(rule.target.actions)
+	action := input.action.name
+	not action in rule.target.actions
+} else := "no" if {
+	is_array(rule.target.resource_types)
+	kind := input.resource.type
+	not kind in rule.target.resource_types
+} else := conjunction([answer | some key, operand in rule.target; answer := about(key, operand)], rule.target) if {
 	is_object(rule.target)
 } else := "yes" if {
 	is_object(rule)
@@ -250,6 +259,8 @@ duplicates := {entries[i][0] |
 
 # whole holds when no rule was lost on the way.
 whole if {
+	is_object(data.verdict.rules.shipped)
+	true in {is_object(data.verdict.rules.custom), is_array(data.verdict.rules.custom)}
 	count(entries) == count(data.verdict.rules.shipped) + count(data.verdict.rules.custom)
 	count(judged) == count(applicable)
 	count(aims) == count(candidates)

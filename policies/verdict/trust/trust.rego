@@ -21,25 +21,23 @@ summary := {
 }
 
 # steady are the factors that do not change while time passes; ageing is the one
-# that does.
-steady := [
-	factor("auth_failures", restraint),
-	factor("behaviour", behaviour),
-	factor("device", flag(device)),
-	factor("incidents", calm),
-	factor("location", flag(location)),
-	factor("mfa", flag(mfa)),
-	factor("zone", zone_value),
+# that does. A value says how much of the weight counts.
+steady := [{"name": name, "weight": weight, "value": value, "contribution": weight * value} |
+	some [name, value] in [
+		["auth_failures", restraint], ["behaviour", behaviour], ["device", flag(device)], ["incidents", calm],
+		["location", flag(location)], ["mfa", flag(mfa)], ["zone", zone_value],
+	]
+	weight := data.verdict.trust.weights[name]
+	is_number(weight)
+	is_number(value)
 ]
 
-ageing := factor("session_age", freshness)
+ageing := {"name": "session_age", "weight": weight, "value": freshness, "contribution": weight * freshness} if {
+	weight := data.verdict.trust.weights.session_age
+	is_number(weight)
+}
 
 factors := array.concat(steady, [ageing])
-
-# value says how much of the weight counts.
-factor(name, value) := {"name": name, "weight": weight, "value": value, "contribution": weight * value} if {
-	weight := data.verdict.trust.weights[name]
-}
 
 flag(true) := 1
 
@@ -47,12 +45,14 @@ flag(false) := 0
 
 base := sum([factor.contribution | some factor in steady])
 
-score := rounded(base + ageing.contribution)
-
-risk := rounded(1 - score)
-
 # Sums of decimal fractions carry an error in their last digits, which must not
-# decide at a threshold.
+# decide at a threshold: score and risk are whole billionths.
+billionths := round((base + ageing.contribution) * 1000000000)
+
+score := billionths / 1000000000
+
+risk := (1000000000 - billionths) / 1000000000
+
 rounded(x) := round(x * 1000000000) / 1000000000
 
 level := level_of(score)
@@ -137,16 +137,25 @@ zone_value := data.verdict.trust.zones[geo.zone]
 # freshness falls evenly from 1 to 0 while a session grows old.
 default freshness := 0
 
-freshness := rounded(max([0, 1 - ((age / 60000000000) / data.verdict.trust.max_session_minutes)])) if {
+freshness := rounded(max([0, 1 - ((age / 60000000000) / limit)])) if {
+	limit := data.verdict.trust.max_session_minutes
+	positive(limit)
 	age := facts.now - created
 	age >= 0
+}
+
+positive(limit) if {
+	is_number(limit)
+	limit > 0
 }
 
 created := facts.instant(input.context.session.created_at)
 
 default restraint := 0
 
-restraint := rounded(max([0, 1 - (failures / data.verdict.trust.max_auth_failures)])) if {
+restraint := rounded(max([0, 1 - (failures / limit)])) if {
+	limit := data.verdict.trust.max_auth_failures
+	positive(limit)
 	failures := input.context.session.auth_failures
 	is_number(failures)
 	failures >= 0
@@ -156,24 +165,32 @@ default calm := 0
 
 calm := 1 if input.context.session.incidents == []
 
-# misconfigured holds when there is no score or it is no share of 1.
+# misconfigured holds when a factor was lost or the score is no share of 1.
 misconfigured if not sound
 
 sound if {
+	count(factors) == 8
 	score >= 0
 	score <= 1
 }
 
 # best is the score that nobody in a zone can exceed.
-best(zone) := rounded(total - (data.verdict.trust.weights.zone * (1 - object.get(data.verdict.trust.zones, zone, 0))))
+best(zone) := rounded(total - (data.verdict.trust.weights.zone * (1 - worth(zone)))) if balanced
 
-total := sum([weight | some weight in data.verdict.trust.weights])
+worth(zone) := value if {
+	value := data.verdict.trust.zones[zone]
+	is_number(value)
+} else := 0
+
+total := sum([weight | some weight in data.verdict.trust.weights; is_number(weight)])
 
 # raised is the score after a second factor was verified.
-raised := rounded(score + (data.verdict.trust.weights.mfa * (1 - flag(mfa))))
+raised := score if mfa
+
+raised := rounded(score + data.verdict.trust.weights.mfa) if not mfa
 
 balanced if {
-	object.keys(data.verdict.trust.weights) == factor_names
+	{name | some name, _ in data.verdict.trust.weights} == factor_names
 	every weight in data.verdict.trust.weights {
 		is_number(weight)
 		weight >= 0

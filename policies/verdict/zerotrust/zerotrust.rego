@@ -45,15 +45,20 @@ unknown := [{"code": "policy_unknown", "policy": "verdict.zerotrust", "detail": 
 
 # applied are the settings of the selected policies by key, broken the keys of
 # those that cannot be applied.
-applied := {key: settings(key) |
+applied := {key: policy |
 	some key in selected
-	well_formed(settings(key))
+	policy := settings(key)
+	well_formed(policy)
 }
 
 broken := selected - object.keys(applied)
 
 # settings is a policy with the defaults in place of what it leaves out.
-settings(key) := object.union(data.verdict.zerotrust.defaults, data.verdict.zerotrust.policies[key])
+settings(key) := object.union(data.verdict.zerotrust.defaults, policy) if {
+	policy := data.verdict.zerotrust.policies[key]
+	is_object(policy)
+	is_object(data.verdict.zerotrust.defaults)
+}
 
 # well_formed holds for a policy that has every member, no other, and each of
 # its type.
@@ -90,7 +95,7 @@ denials := array.flatten([
 refusal(key, code, policy) := {
 	"code": code,
 	"policy": concat("", ["verdict.zerotrust.", key]),
-	"detail": explain(code, policy),
+	"detail": detail(code, policy),
 }
 
 # errors name the policies that cannot be applied.
@@ -187,16 +192,23 @@ session if facts.known_text(input.context.session.id)
 fresh(moment, minutes) if {
 	age := facts.now - moment
 	age <= minutes * 60000000000
-	age >= 0 - (data.verdict.zerotrust.max_clock_skew_seconds * 1000000000)
+	skew := data.verdict.zerotrust.max_clock_skew_seconds
+	is_number(skew)
+	age + (skew * 1000000000) >= 0
 }
+
+# detail never is undefined, which would lose the denial that it explains.
+detail(code, policy) := text if {
+	text := explain(code, policy)
+} else := code
 
 explain("trust_too_low", policy) := sprintf("trust is %s, %s is required", [trust.level, policy.required_trust_level])
 
 explain("risk_too_high", policy) := sprintf("risk is %v, at most %v is allowed", [trust.risk, policy.max_risk_score])
 
 explain("zone_not_allowed", policy) := sprintf(
-	"the zone is %s, allowed are %s",
-	[geo.zone, concat(", ", [zone | some zone in policy.allowed_security_zones])],
+	"the zone is %s, allowed are %v",
+	[geo.zone, policy.allowed_security_zones],
 )
 
 explain("session_expired", policy) := sprintf("the session is older than %v minutes", [policy.absolute_timeout_minutes])
@@ -223,12 +235,19 @@ texts := {
 # policy whose required level is below what its risk bound asks anyway.
 unsatisfiable := {key: reason |
 	some key, _ in data.verdict.zerotrust.policies
+	reason := why(key)
+}
+
+why(key) := reason if {
+	well_formed(settings(key))
 	reason := obstacle(settings(key))
 }
 
-obstacle(policy) := "it is not well formed" if {
-	not well_formed(policy)
-} else := "no allowed zone is assigned to anybody" if {
+why(key) := "it is not well formed" if not usable(key)
+
+usable(key) if well_formed(settings(key))
+
+obstacle(policy) := "no allowed zone is assigned to anybody" if {
 	count(open_zones(policy)) == 0
 } else := "in no allowed zone can its trust level and its risk bound be reached" if {
 	every zone in open_zones(policy) {
