@@ -35,8 +35,8 @@ func (p *PDP) applyMask(ctx context.Context, q *Query, d *Decision, now time.Tim
 			if masked, r.Erased, r.Masked, err = mask.Apply(rules, event); err == nil {
 				obj, _ := masked.(ast.Object)
 				return documents{
-					input: member(obj, "input"), result: member(obj, "result"),
-					nd: member(obj, "nd_builtin_cache"), changed: true,
+					input: member(obj, p.names.input), result: member(obj, p.names.result),
+					nd: member(obj, p.names.nd), changed: true,
 				}
 			}
 		}

@@ -52,6 +52,7 @@ type PDP struct {
 	options  Options
 	ids      *idSource
 	metrics  *decisionMetrics
+	names    *names
 	scratch  sync.Pool // *scratch
 }
 
@@ -63,7 +64,7 @@ func New(engine *eval.Engine, recorder Recorder, o Options) *PDP {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics()}
+	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics(), names: newNames()}
 	p.scratch.New = func() any { return &scratch{buf: make([]byte, 0, 4096)} }
 	return p
 }

@@ -68,16 +68,16 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 		Bundles: d.Snapshot.RevisionsJSON(), Strict: d.Result.Strict, Duration: took,
 		Undefined: d.Value == nil && failure == nil,
 	}
-	d.Allowed = allowed(d.Value)
-	classify(r, d.Value, d.Allowed, failure)
-	describe(r, q.Input)
+	d.Allowed = p.names.allows(d.Value)
+	p.classify(r, d.Value, d.Allowed, failure)
+	p.names.describe(r, q.Input)
 	if failure != nil {
 		r.ErrorCode, r.ErrorMessage = errorText(failure)
 	}
 	if err := p.fillDocuments(ctx, q, d, now); err != nil {
 		return err
 	}
-	return fillAnswer(s, d)
+	return p.fillAnswer(s, d)
 }
 
 // fillDocuments encodes the input, the result and the non-deterministic
@@ -116,7 +116,7 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 
 // fillAnswer encodes the answer, unless the record's bytes serve, and copies
 // from it what the record tells beside the result.
-func fillAnswer(s *scratch, d *Decision) (err error) {
+func (p *PDP) fillAnswer(s *scratch, d *Decision) (err error) {
 	if d.Value == nil {
 		return nil
 	}
@@ -129,16 +129,16 @@ func fillAnswer(s *scratch, d *Decision) (err error) {
 	if !ok {
 		return nil
 	}
-	if reasons, ok := member(obj, "reasons").(*ast.Array); ok {
+	if reasons, ok := member(obj, p.names.reasons).(*ast.Array); ok {
 		if s.record.Reasons, err = s.encode(reasons); err != nil {
 			return fmt.Errorf("encode reasons: %w", err)
 		}
 	}
-	if trust, ok := member(obj, "trust").(ast.Object); ok {
+	if trust, ok := member(obj, p.names.trust).(ast.Object); ok {
 		if s.record.Trust, err = s.encode(trust); err != nil {
 			return fmt.Errorf("encode trust: %w", err)
 		}
-		if risk, ok := member(trust, "risk").(ast.Number); ok {
+		if risk, ok := member(trust, p.names.risk).(ast.Number); ok {
 			if f, ok := risk.Float64(); ok {
 				s.record.RiskScore = &f
 			}
@@ -149,121 +149,17 @@ func fillAnswer(s *scratch, d *Decision) (err error) {
 
 // classify sets event, severity and outcome. A result that is neither a boolean
 // nor says whether it allows is an answer, not a permission.
-func classify(r *audit.Record, value ast.Value, allowed bool, failure error) {
+func (p *PDP) classify(r *audit.Record, value ast.Value, allowed bool, failure error) {
 	switch {
 	case failure != nil:
 		r.Event, r.Severity, r.Outcome = audit.EventDecisionError, audit.SeverityHigh, audit.OutcomeError
 	case allowed:
 		r.Event, r.Severity, r.Outcome = audit.EventPermissionGranted, audit.SeverityInfo, audit.OutcomeSuccess
-	case value == nil || decides(value):
+	case value == nil || p.names.decides(value):
 		r.Event, r.Severity, r.Outcome = audit.EventPermissionDenied, audit.SeverityLow, audit.OutcomeFailure
 	default:
 		r.Event, r.Severity, r.Outcome = audit.EventDecisionEvaluated, audit.SeverityInfo, audit.OutcomeSuccess
 	}
-}
-
-// allowed tells whether a result grants what was asked: true itself, or an
-// object whose allow, allowed or decision is true.
-func allowed(value ast.Value) bool {
-	switch v := value.(type) {
-	case ast.Boolean:
-		return bool(v)
-	case ast.Object:
-		b, ok := verdictOf(v)
-		return ok && b
-	}
-	return false
-}
-
-// decides tells whether a result is a verdict at all.
-func decides(value ast.Value) bool {
-	switch v := value.(type) {
-	case ast.Boolean:
-		return true
-	case ast.Object:
-		_, ok := verdictOf(v)
-		return ok
-	}
-	return false
-}
-
-func verdictOf(obj ast.Object) (allow, ok bool) {
-	for _, key := range [...]string{"allow", "allowed", "decision"} {
-		if b, ok := member(obj, key).(ast.Boolean); ok {
-			return bool(b), true
-		}
-	}
-	return false, false
-}
-
-// describe copies from the input who wants to do what on what, where the input
-// has the shape of AuthZEN's evaluation request or comes close to it.
-func describe(r *audit.Record, input ast.Value) {
-	obj, ok := input.(ast.Object)
-	if !ok {
-		return
-	}
-	r.Subject = entity(member(obj, "subject"))
-	r.Resource = entity(member(obj, "resource"))
-	switch action := member(obj, "action").(type) {
-	case ast.String:
-		r.Action = string(action)
-	case ast.Object:
-		r.Action = text(member(action, "name"))
-	}
-	if subject, ok := member(obj, "subject").(ast.Object); ok {
-		if properties, ok := member(subject, "properties").(ast.Object); ok {
-			r.Tenant = text(member(properties, "tenant"))
-			r.Organization = text(member(properties, "organization"))
-		}
-	}
-	if context, ok := member(obj, "context").(ast.Object); ok {
-		r.Session = identifier(member(context, "session"))
-		r.Device = identifier(member(context, "device"))
-		if location, ok := member(context, "location").(ast.Object); ok {
-			r.Location = text(member(location, "country"))
-		}
-	}
-}
-
-// entity writes a subject or resource as type:id, or as what of both there is.
-func entity(v ast.Value) string {
-	switch v := v.(type) {
-	case ast.String:
-		return string(v)
-	case ast.Object:
-		kind, id := text(member(v, "type")), text(member(v, "id"))
-		if kind == "" || id == "" {
-			return kind + id
-		}
-		return kind + ":" + id
-	}
-	return ""
-}
-
-func identifier(v ast.Value) string {
-	if obj, ok := v.(ast.Object); ok {
-		return text(member(obj, "id"))
-	}
-	return text(v)
-}
-
-func text(v ast.Value) string {
-	s, _ := v.(ast.String)
-	return string(s)
-}
-
-func member(obj ast.Object, key string) ast.Value {
-	var k *ast.Term
-	if ast.HasInternedValue(key) {
-		k = ast.InternedTerm(key)
-	} else {
-		k = ast.StringTerm(key)
-	}
-	if t := obj.Get(k); t != nil {
-		return t.Value
-	}
-	return nil
 }
 
 func errorText(err error) (code, message string) {
