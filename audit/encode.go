@@ -320,8 +320,10 @@ func ParseHead(rec []byte) (seq uint64, at time.Time, rest []byte, err error) {
 	if !ok || len(rest) < len(timeLayout)+2 || string(rest[len(timeLayout):len(timeLayout)+2]) != `",` {
 		return bad()
 	}
-	at, err = time.Parse(timeLayout, string(rest[:len(timeLayout)]))
-	if err != nil {
+	text := rest[:len(timeLayout)]
+	at, err = time.Parse(timeLayout, string(text))
+	var again [len(timeLayout) + 8]byte
+	if err != nil || !bytes.Equal(at.AppendFormat(again[:0], timeLayout), text) { // Parse takes a comma too
 		return bad()
 	}
 	return seq, at, rest[len(timeLayout)+2:], nil

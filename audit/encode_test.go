@@ -225,7 +225,7 @@ func TestParseHead(t *testing.T) {
 	for _, bad := range []string{
 		"", "{", `{"seq":`, `{"seq":,"time":"` + stamp + `",`, `{"seq":07,"time":"` + stamp + `",`, `{"seq":-1,"time":"` + stamp + `",`,
 		`{"seq":99999999999999999999,"time":"` + stamp + `",`, `{"seq":7,"time":"2026-11-23T09:00:00.12345Z",`,
-		`{"seq":7,"time":"2026-13-23T09:00:00.123456Z",`, `{"seq":7,"time":"2026-11-23T09:00:00.123456Z"}`, ` {"seq":7,"time":"` + stamp + `",`,
+		`{"seq":7,"time":"2026-11-23T09:00:00,123456Z",`, `{"seq":7,"time":"2026-13-23T09:00:00.123456Z",`, `{"seq":7,"time":"2026-11-23T09:00:00.123456Z"}`, ` {"seq":7,"time":"` + stamp + `",`,
 	} {
 		if _, _, _, err := audit.ParseHead([]byte(bad)); err == nil {
 			t.Errorf("ParseHead(%q) succeeds", bad)
@@ -235,6 +235,7 @@ func TestParseHead(t *testing.T) {
 
 func FuzzParseHead(f *testing.F) {
 	f.Add([]byte(`{"seq":7,"time":"` + stamp + `","type":"x"}`))
+	f.Add([]byte(`{"seq":10000,"time":"0000-10-01T00:00:00,000000Z",`))
 	f.Add([]byte(`{"seq":18446744073709551615,"time":"9999-12-31T23:59:59.999999Z",`))
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		seq, at, rest, err := audit.ParseHead(rec)

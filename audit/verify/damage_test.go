@@ -309,18 +309,27 @@ func FuzzFile(f *testing.F) {
 	}
 	sound = bytes.TrimRight(sound, "\x00")
 	f.Add([]byte{})
-	f.Add([]byte{0, 0, 30, 1, 0, 16, 8, 0xff})
-	f.Add([]byte{0, 32, 12, 0x80})
-	// Each four bytes of a mutation alter one byte of the file: offset (3), mask.
+	f.Add([]byte{0, 0, 0, 30, 1, 0, 16, 8, 0xff})
+	f.Add([]byte{1, 0, 0, 32, 1, 0, 16, 32, 2})
+	f.Add([]byte{0, 0, 32, 12, 0x80})
+	// The first byte says whether the meta pages get right checksums again; then four
+	// bytes each alter one byte of the file: offset (3), mask.
 	f.Fuzz(func(t *testing.T, mutation []byte) {
 		b := bytes.Clone(sound)
+		seal := len(mutation) > 0 && mutation[0]&1 == 1
+		mutation = mutation[min(1, len(mutation)):]
 		altered := false
 		for ; len(mutation) >= 4; mutation = mutation[4:] {
 			off := (int(mutation[0])<<16 | int(mutation[1])<<8 | int(mutation[2])) % len(b)
 			b[off] ^= mutation[3]
 			altered = altered || b[off] != sound[off]
 		}
-		if err := os.WriteFile(path, b, 0o600); err != nil {
+		raw := surgeon.Raw{Path: path, Bytes: b}
+		if seal {
+			raw.SealMeta(0)
+			raw.SealMeta(os.Getpagesize())
+		}
+		if err := raw.Write(); err != nil {
 			t.Fatal(err)
 		}
 		rep, err := tryCheck(t, dir, surgeon.Layout{TileBits: 8, SegmentBits: 16, FileBits: 20})
