@@ -44,7 +44,7 @@ type Log struct {
 
 // Open takes over the store and records that this run begins: system.genesis when
 // the log is new, then system.start. The log accepts records at once; they become
-// durable while Run runs.
+// durable while Run runs. After an error the store is the caller's to close.
 func Open(store Store, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {

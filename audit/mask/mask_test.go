@@ -47,11 +47,13 @@ func TestApply(t *testing.T) {
 	}{
 		{
 			"remove", `{"/input/password"}`, `{"input": {"password": "x", "user": "u"}}`, `{"input": {"user": "u"}}`,
-			[]string{"/input/password"}, nil,
+			[]string{"/input/password"},
+			nil,
 		},
 		{
 			"remove by object", `{{"op": "remove", "path": "/input/a/b"}}`, `{"input": {"a": {"b": 1, "c": 2}}}`, `{"input": {"a": {"c": 2}}}`,
-			[]string{"/input/a/b"}, nil,
+			[]string{"/input/a/b"},
+			nil,
 		},
 		{"remove all of input", `["/input"]`, `{"input": {"a": 1}, "result": true}`, `{"result": true}`, []string{"/input"}, nil},
 		{"remove what is not there", `["/input/a/b", "/result/x", "/input/c"]`, `{"input": {"a": 1}}`, `{"input": {"a": 1}}`, nil, nil},
@@ -62,11 +64,13 @@ func TestApply(t *testing.T) {
 		{"array index out of range", `["/input/a/3", "/input/a/-1", "/input/a/x"]`, `{"input": {"a": [1]}}`, `{"input": {"a": [1]}}`, nil, nil},
 		{
 			"upsert", `[{"op": "upsert", "path": "/input/password", "value": "***"}]`, `{"input": {"password": "x"}}`, `{"input": {"password": "***"}}`,
-			nil, []string{"/input/password"},
+			nil,
+			[]string{"/input/password"},
 		},
 		{
 			"upsert makes objects", `[{"op": "upsert", "path": "/input/a/b/c", "value": {"d": [1]}}]`, `{"input": {}}`, `{"input": {"a": {"b": {"c": {"d": [1]}}}}}`,
-			nil, []string{"/input/a/b/c"},
+			nil,
+			[]string{"/input/a/b/c"},
 		},
 		{"upsert without value", `[{"op": "upsert", "path": "/input/a"}]`, `{"input": {"a": 1}}`, `{"input": {"a": null}}`, nil, []string{"/input/a"}},
 		{"upsert the whole", `[{"op": "upsert", "path": "/result", "value": 7}]`, `{"result": {"a": 1}}`, `{"result": 7}`, nil, []string{"/result"}},
@@ -77,12 +81,14 @@ func TestApply(t *testing.T) {
 		{"rules in order", `["/input/a/0", "/input/a/0"]`, `{"input": {"a": [1, 2, 3]}}`, `{"input": {"a": [3]}}`, []string{"/input/a/0", "/input/a/0"}, nil},
 		{
 			"nd cache", `["/nd_builtin_cache/http.send"]`, `{"nd_builtin_cache": {"http.send": 1, "rand.intn": 2}}`, `{"nd_builtin_cache": {"rand.intn": 2}}`,
-			[]string{"/nd_builtin_cache/http.send"}, nil,
+			[]string{"/nd_builtin_cache/http.send"},
+			nil,
 		},
 		{
 			"keys with odd characters", `["/input/a b", "/input/c~1d", "/input/e%2Ff", "/input/7"]`,
 			`{"input": {"a b": 1, "c/d": 2, "e/f": 3, 7: 4, "g": 5}}`, `{"input": {"g": 5}}`,
-			[]string{"/input/a%20b", "/input/c~1d", "/input/e%252Ff", "/input/7"}, nil,
+			[]string{"/input/a%20b", "/input/c~1d", "/input/e%252Ff", "/input/7"},
+			nil,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

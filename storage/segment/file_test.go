@@ -408,7 +408,7 @@ func TestLiveVerify(t *testing.T) {
 		ran <- nil
 	}()
 	for range 5 {
-		report, err := verify.Run(ctx, store.Live(), verify.Options{Live: true})
+		report, err := verify.Run(ctx, store.Source(), verify.Options{Live: true})
 		if err != nil || report.Result != verify.OK {
 			t.Fatalf("verify: %+v, %v", report, err)
 		}

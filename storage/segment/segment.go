@@ -160,6 +160,11 @@ func (s *Store) create() error {
 	if err != nil {
 		return err
 	}
+	// The folders may be as new as the file.
+	dir := filepath.Dir(s.dir)
+	if err := errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
+		return errors.Join(err, f.close())
+	}
 	s.files, s.pos = []*file{f}, m.pos
 	return nil
 }
