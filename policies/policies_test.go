@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ type evaluator struct {
 	compiler *ast.Compiler
 	data     map[string]any
 	strict   bool
+	prepared map[string]rego.PreparedEvalQuery // by query and strictness
 }
 
 func newEvaluator(t testing.TB, set *policies.Set) *evaluator {
@@ -36,16 +38,32 @@ func newEvaluator(t testing.TB, set *policies.Set) *evaluator {
 	return &evaluator{compiler: compiler, data: set.Data, strict: true}
 }
 
+// over returns an evaluator of the same modules over other data.
+func (e *evaluator) over(data map[string]any) *evaluator {
+	return &evaluator{compiler: e.compiler, data: data, strict: e.strict}
+}
+
 // ask returns the value of the document at ref, nil when it is undefined.
 func (e *evaluator) ask(ref string, input any) (any, error) {
-	r := rego.New(
-		rego.Query(ref),
-		rego.Compiler(e.compiler),
-		rego.Store(inmem.NewFromObjectWithOpts(e.data, inmem.OptRoundTripOnWrite(false))),
-		rego.Input(input),
-		rego.StrictBuiltinErrors(e.strict),
-	)
-	result, err := r.Eval(context.Background())
+	key := fmt.Sprint(ref, e.strict)
+	query, ok := e.prepared[key]
+	if !ok {
+		var err error
+		query, err = rego.New(
+			rego.Query(ref),
+			rego.Compiler(e.compiler),
+			rego.Store(inmem.NewFromObjectWithOpts(e.data, inmem.OptRoundTripOnWrite(false))),
+			rego.StrictBuiltinErrors(e.strict),
+		).PrepareForEval(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		if e.prepared == nil {
+			e.prepared = map[string]rego.PreparedEvalQuery{}
+		}
+		e.prepared[key] = query
+	}
+	result, err := query.Eval(context.Background(), rego.EvalInput(input))
 	if err != nil || len(result) == 0 {
 		return nil, err
 	}
