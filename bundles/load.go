@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"path"
 	"path/filepath"
 	"slices"
@@ -151,7 +150,7 @@ func addData(b *eval.Bundle, file string, raw []byte) error {
 	var value ast.Value
 	var err error
 	if path.Ext(file) == ".json" {
-		value, _, err = eval.ParseInput(raw, eval.Limits{Depth: math.MaxInt32, Members: math.MaxInt})
+		value, err = eval.ParseData(raw)
 	} else {
 		var decoded any
 		if err = util.Unmarshal(raw, &decoded); err == nil {

@@ -119,6 +119,8 @@ type parser struct {
 	n   int // members seen
 	lim Limits
 
+	shared *sharedTerms // of a data document; nil: nothing is shared
+
 	text  strings.Builder // chunk from which strings are cut
 	terms []ast.Term      // rest of the chunk from which terms are cut
 
@@ -146,11 +148,15 @@ func (p *parser) term(depth int) (*ast.Term, *InputError) {
 	}
 	switch c := p.b[p.i]; {
 	case c == '"':
+		start := p.i
 		raw, plain, err := p.scanString()
 		if err != nil {
 			return nil, err
 		}
-		return p.newTerm(ast.String(p.keep(raw, plain))), nil
+		if slot := p.shared.slot(p.b[start:p.i]); slot != nil && slot.term != nil && slot.text == string(p.b[start:p.i]) {
+			return slot.term, nil
+		}
+		return p.share(start, p.newTerm(ast.String(p.keep(raw, plain)))), nil
 	case c == '{':
 		return p.object(depth + 1)
 	case c == '[':
@@ -201,6 +207,7 @@ func (p *parser) step() *InputError {
 }
 
 func (p *parser) array(depth int) (*ast.Term, *InputError) {
+	start := p.i
 	if err := p.enter(depth); err != nil {
 		return nil, err
 	}
@@ -230,10 +237,11 @@ func (p *parser) array(depth int) (*ast.Term, *InputError) {
 	}
 	t := p.newTerm(ast.NewArray(slices.Clone(p.elems[base:])...))
 	p.elems = p.elems[:base]
-	return t, nil
+	return p.share(start, t), nil
 }
 
 func (p *parser) object(depth int) (*ast.Term, *InputError) {
+	start := p.i
 	if err := p.enter(depth); err != nil {
 		return nil, err
 	}
@@ -267,7 +275,7 @@ func (p *parser) object(depth int) (*ast.Term, *InputError) {
 	}
 	t := p.newTerm(ast.NewObject(lastWins(p.pairs[base:])...))
 	p.pairs = p.pairs[:base]
-	return t, nil
+	return p.share(start, t), nil
 }
 
 // key reads a member's name and the colon behind it.
