@@ -53,34 +53,37 @@ type app struct {
 }
 
 // newApp makes the parts and opens the log. Nothing listens yet.
-func newApp(c *Config, p *process, logger zerolog.Logger, rs runtimeSettings) (a *app, err error) {
-	a = &app{
+func newApp(c *Config, p *process, logger zerolog.Logger, rs runtimeSettings) (*app, error) {
+	a := &app{
 		logger: logger, now: p.now, version: readVersion(), started: p.now(), dev: c.Dev, config: c,
 		runtime: rs, registry: prometheus.NewRegistry(),
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.Close())
-		}
-	}()
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
+	if err := a.open(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// open makes the parts, those first that others need.
+func (a *app) open() error {
+	if err := os.MkdirAll(a.config.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
 	}
 	if err := a.loadPolicies(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.openLog(); err != nil {
-		return nil, err
+		return err
 	}
-	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(c.Audit.MaskKeys)})
+	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
 	if err := a.openTokens(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.openServer(); err != nil {
-		return nil, err
+		return err
 	}
 	a.register()
-	return a, nil
+	return nil
 }
 
 func (a *app) loadPolicies() (err error) {
