@@ -137,7 +137,8 @@ type Archive interface {
 	// Restore replaces all buckets by those of the stream, or changes nothing:
 	// ErrDamaged when the stream is damaged or cut off, ErrFormat when it is of
 	// a newer format. All entries get new revisions, greater than any before,
-	// and all watches end with ErrCompacted. Whoever reads during a restore
+	// and watches end with ErrCompacted, except in a bucket that was never
+	// written and has no entries now either. Whoever reads during a restore
 	// sees the old entries or the new ones.
 	Restore(ctx context.Context, r io.Reader) error
 }
