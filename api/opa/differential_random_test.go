@@ -9,7 +9,7 @@ import (
 )
 
 // generatedProbes is how many requests are made up.
-const generatedProbes = 1500
+const generatedProbes = 800
 
 // TestSameAsOPAGenerated asks both servers the same made-up requests, reads and
 // writes mixed, so that each meets what the ones before have left.

@@ -198,8 +198,11 @@ func parameterProbes() (probes []probe) {
 		"explain", "explain=off", "explain=notes", "explain=fails", "explain=full", "explain=debug", "explain=bogus", "explain=bogus&explain=notes", "explain=notes&pretty", "explain=fails&pretty", "explain=full&pretty", "explain=debug&pretty", "explain=FULL",
 		"rule_labels", "rule_labels=true&pretty", "unknown=1", "%zz", "&&&", "=", "metrics&pretty", "explain=full&metrics&provenance",
 	}
-	for _, rule := range rules {
-		for _, p := range params {
+	for i, rule := range rules {
+		for j, p := range params {
+			if i >= 6 && (i+j)%3 != 0 {
+				continue // every rule with some, the first ones with all
+			}
 			probes = append(probes, probe{method: "POST", target: "/v1/data/lab/" + rule + "?" + p, body: `{"input":{"user":"alice","n":3,"zero":0,"list":[2,3],"x":[1,{"y":2}]}}`})
 		}
 		probes = append(probes,

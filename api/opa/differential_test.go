@@ -165,11 +165,17 @@ func opaBinary(t *testing.T) string {
 // same sends the probe to both and reports what differs.
 func (p pair) same(t *testing.T, q probe) {
 	t.Helper()
-	want, err := p.opa.send(q)
-	if err != nil {
+	var want wireAnswer
+	theirs := make(chan error, 1)
+	go func() { // ends before this function
+		var err error
+		want, err = p.opa.send(q)
+		theirs <- err
+	}()
+	got, err := p.verdict.send(q)
+	if err := <-theirs; err != nil {
 		t.Fatalf("OPA: %v: %v", q, err)
 	}
-	got, err := p.verdict.send(q)
 	if err != nil {
 		t.Fatalf("verdict: %v: %v", q, err)
 	}

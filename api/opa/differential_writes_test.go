@@ -25,7 +25,6 @@ func policyProbes() (probes []probe) {
 		id := fmt.Sprintf("/v1/policies/m%d", i%3)
 		probes = append(probes,
 			probe{method: "PUT", target: id + "?pretty", body: m},
-			probe{method: "PUT", target: id, body: m},
 			probe{method: "GET", target: id},
 			probe{method: "POST", target: "/v1/data/a", body: `{"input":{"a":1}}`},
 			probe{method: "DELETE", target: id},

@@ -21,7 +21,7 @@ func TestBadInput(t *testing.T) {
 	s.must(t, 200, "PUT", "/v1/policies/b", batchPolicy)
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	wide := func(n int) string { return "[" + strings.Repeat("1,", n-1) + "1]" }
-	bomb := gzipped(t, bytes.Repeat([]byte(" "), 64<<20))
+	bomb := gzipped(t, bytes.Repeat([]byte(" "), 8<<20))
 	yamlBomb := "a: &a " + strings.Repeat("x", 100_000) + "\ninput: [" + strings.Repeat("*a,", 100_000) + "]\n"
 	for _, tc := range []struct {
 		name, method, target, body string
