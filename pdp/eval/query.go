@@ -86,13 +86,15 @@ func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recal
 		WithCompiler(s.program.compiler).
 		WithStore(s.store).
 		WithTransaction(reading{}).
-		WithBaseCache(baseDocuments{s.data}).
 		WithRuntime(s.engine.runtime).
 		WithInterQueryBuiltinValueCache(s.engine.values).
 		WithTime(q.Now).
 		WithStrictBuiltinErrors(res.Strict).
 		WithStackTraces(q.StackTraces).
 		WithCancel(&deadline{ctx: ctx, until: time.Now().Add(s.engine.Timeout())})
+	if q.Metrics == nil {
+		run.WithBaseCache(baseDocuments{s.data})
+	} // else OPA's own cache, whose counters are among OPA's metrics
 	if q.Input != nil {
 		run.WithInput(ast.NewTerm(q.Input))
 	}
@@ -137,9 +139,7 @@ func (s *Snapshot) prepareTimed(q *Query) (*prepared, error) {
 		p, _, err := s.program.prepare(q.Path)
 		return p, err
 	}
-	parse, compile := q.Metrics.Timer(metrics.RegoQueryParse), q.Metrics.Timer(metrics.RegoQueryCompile)
-	parse.Start()
-	parse.Stop() // the path is the query: nothing to parse
+	compile := q.Metrics.Timer(metrics.RegoQueryCompile)
 	compile.Start()
 	defer compile.Stop()
 	p, _, err := s.program.prepare(q.Path)
