@@ -14,7 +14,8 @@ type Bundle struct {
 	Name     string
 	Revision string // for humans and records; never empty
 	// Roots are the paths that the bundle alone may define, without slashes at
-	// the ends; one empty root owns everything. Nil: the bundle owns nothing,
+	// the ends; one empty root owns everything outside of `verdict`, and below
+	// it data beside the rules of the base layer. Nil: the bundle owns nothing,
 	// and others may write beside what it brought.
 	Roots []string
 	// Base marks the standard policies. Nobody writes into the packages of a

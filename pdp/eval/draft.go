@@ -2,7 +2,6 @@ package eval
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -21,6 +20,8 @@ type Draft struct {
 
 	modulesChanged, dataChanged bool
 	apiWrites                   uint64
+	dropped                     []string
+	strict                      string // name of a bundle
 }
 
 func newDraft(from *Snapshot) *Draft {
@@ -32,49 +33,33 @@ func newDraft(from *Snapshot) *Draft {
 
 func (d *Draft) changed() bool { return d.modulesChanged || d.dataChanged }
 
-// SetBundles replaces everything by the content of bundles, writes through the
-// API included. Two bundles that define a module id or a value at one path are
-// an error.
+// SetBundles replaces all bundles. What the API wrote below a root of the new
+// ones is gone, everything else that it wrote stays; Dropped names the former.
+// Two bundles that claim one path are a *ClashError; two that define a module id
+// or a value at one path are an error as well.
 func (d *Draft) SetBundles(bundles []*Bundle) error {
-	modules := map[string]*Module{}
-	packed := ast.NewObject()
-	manifests := ast.NewObject()
-	for _, b := range bundles {
-		for _, m := range b.Modules {
-			if _, ok := modules[m.ID]; ok {
-				return fmt.Errorf("bundle %s: module %s exists already", b.Name, m.ID)
-			}
-			owned := *m
-			owned.Owner = b.Name
-			modules[m.ID] = &owned
-		}
-		if b.Data != nil {
-			merged, err := mergeDocuments(packed, b.Data, nil)
-			if err != nil {
-				return fmt.Errorf("bundle %s: %w", b.Name, err)
-			}
-			packed = merged
-		}
-		if b.Manifest != nil {
-			manifests.Insert(ast.StringTerm(b.Name), ast.ObjectTerm(
-				ast.Item(ast.StringTerm("manifest"), ast.NewTerm(b.Manifest)),
-				ast.Item(ast.StringTerm("etag"), ast.StringTerm("")),
-			))
+	l, err := layer(bundles)
+	if err != nil {
+		return err
+	}
+	d.bundles, d.data = slices.Clone(bundles), l.data
+	if d.apiWrites > 0 {
+		if err := d.carry(l); err != nil {
+			return err
 		}
 	}
-	if manifests.Len() > 0 {
-		var err error
-		system := ast.NewObject(ast.Item(ast.StringTerm("system"), ast.ObjectTerm(
-			ast.Item(ast.StringTerm("bundles"), ast.NewTerm(manifests)))))
-		if packed, err = mergeDocuments(packed, system, nil); err != nil {
-			return fmt.Errorf("bundle manifests: %w", err)
-		}
-	}
-	d.bundles, d.modules, d.packed, d.data = slices.Clone(bundles), modules, packed, packed
-	d.apiWrites = 0
+	d.modules, d.packed = l.modules, l.data
 	d.modulesChanged, d.dataChanged = true, true
 	return nil
 }
+
+// Dropped lists what the API wrote and SetBundles left behind: policy ids after
+// "policy:" and paths after "data:".
+func (d *Draft) Dropped() []string { return d.dropped }
+
+// RequireStrict makes the build fail where a module of the bundle breaks the
+// rules of the compiler's strict mode.
+func (d *Draft) RequireStrict(bundle string) { d.strict = bundle }
 
 // Read returns the base document at path as the draft has it.
 func (d *Draft) Read(path storage.Path) (ast.Value, error) { return readDocument(d.data, path) }
@@ -197,7 +182,7 @@ func (d *Draft) build() (*Snapshot, error) {
 	}
 	program := d.from.program
 	if d.modulesChanged {
-		p, err := compile(d.modules, d.from.engine.caps, nonEmpty(data))
+		p, err := d.compile(data)
 		if err != nil {
 			return nil, err
 		}
@@ -206,8 +191,17 @@ func (d *Draft) build() (*Snapshot, error) {
 		return nil, err
 	}
 	next := newSnapshot(d.from.engine, program, d.bundles, d.modules, d.packed, data, d.apiWrites)
+	next.generation = d.from.generation + 1
 	if d.modulesChanged {
 		next.Warm(d.from.Prepared())
 	}
 	return next, nil
+}
+
+func (d *Draft) compile(data ast.Object) (*program, error) {
+	caps := d.from.engine.caps
+	if d.strict != "" {
+		return strictProgram(d.modules, d.strict, caps, nonEmpty(data))
+	}
+	return compile(d.modules, caps, nonEmpty(data))
 }

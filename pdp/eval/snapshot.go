@@ -106,6 +106,9 @@ func (s *Snapshot) Compiled(id string) *ast.Module { return s.program.compiler.M
 // code NotFoundErr when there is none.
 func (s *Snapshot) Read(path storage.Path) (ast.Value, error) { return readDocument(s.data, path) }
 
+// Store shows the snapshot to OPA's evaluator. It cannot be written.
+func (s *Snapshot) Store() storage.Store { return s.store }
+
 // HasRules tells whether a rule is defined at ref or below it.
 func (s *Snapshot) HasRules(ref ast.Ref) bool {
 	return len(s.program.compiler.GetRulesForVirtualDocument(ref)) > 0
