@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -166,17 +167,31 @@ func newAuditShowCmd(p *process) *cobra.Command {
 				if numberErr != nil {
 					path = "/api/v1/decisions/" + url.PathEscape(args[0])
 				}
-				return copyRemote(cmd.Context(), p.stdout, r, path, nil)
+				return endLine(p.stdout, copyRemote(cmd.Context(), p.stdout, r, path, nil))
 			}
 			match := func(at uint64, _ []byte) bool { return at == seq }
 			if numberErr != nil {
 				match = func(_ uint64, rec []byte) bool { return hasDecisionID(rec, args[0]) }
 			}
-			return showRecord(cmd.Context(), p.stdout, dir, args[0], match)
+			return endLine(p.stdout, showRecord(cmd.Context(), p.stdout, dir, args[0], match))
 		},
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// endLine ends the line of a record that was printed without err, on a terminal
+// only: elsewhere the bytes are those that were hashed.
+func endLine(w io.Writer, err error) error {
+	file, ok := w.(*os.File)
+	if err != nil || !ok {
+		return err
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	_, err = io.WriteString(w, "\n")
+	return err
 }
 
 // hasDecisionID tells whether a record is that of the decision.
@@ -195,7 +210,7 @@ func showRecord(ctx context.Context, w io.Writer, dir, name string, match func(s
 		if !match(seq, rec) {
 			return nil
 		}
-		if _, err := fmt.Fprintf(w, "%s\n", rec); err != nil {
+		if _, err := w.Write(rec); err != nil {
 			return err
 		}
 		return errFound
