@@ -35,7 +35,7 @@ func TestRealWriter(t *testing.T) {
 		ran := make(chan error, 1)
 		go func() { ran <- log.Run(ctx) }()
 		fill(t, log, n)
-		rep, err := verify.RunLayout(ctx, store.Live(), verify.Options{Live: true}, lay.TileBits, lay.SegmentBits, lay.FileBits)
+		rep, err := verify.RunLayout(ctx, store.Source(), verify.Options{Live: true}, lay.TileBits, lay.SegmentBits, lay.FileBits)
 		if err != nil || rep.Result != verify.OK || rep.VerifiedEvents < uint64(n) {
 			t.Errorf("run %d, live: %v\n%s", run, err, rep.Text())
 		}

@@ -163,22 +163,24 @@ func (r *Raw) CopyPage(from, to int) {
 	copy(r.Bytes[to:], id)
 }
 
-// Entry returns the offset and length in the file of the value of record seq.
-func (r *Raw) Entry(bucket string, key []byte) (off, n int, err error) {
+// Span is where a value lies in the file.
+type Span struct{ Off, Len int }
+
+// Entries returns where the values of a bucket lie, by key.
+func (r *Raw) Entries(bucket string) (map[string]Span, error) {
 	pages, err := r.LeafPages(bucket)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	out := map[string]Span{}
 	for _, page := range pages {
 		for i := range r.Count(page) {
 			at := page + pageHeader + i*elemSize
 			pos, ksize, vsize := r.u32(at+4), r.u32(at+8), r.u32(at+12)
-			if bytes.Equal(r.Bytes[at+pos:][:ksize], key) {
-				return at + pos + ksize, vsize, nil
-			}
+			out[string(r.Bytes[at+pos:][:ksize])] = Span{at + pos + ksize, vsize}
 		}
 	}
-	return 0, 0, fmt.Errorf("%s %x: %w", bucket, key, ErrNotFound)
+	return out, nil
 }
 
 func (r *Raw) u32(off int) int { return int(binary.LittleEndian.Uint32(r.Bytes[off:])) }
