@@ -246,8 +246,10 @@ func TestSources(t *testing.T) {
 		t.Errorf("no files: %v", err)
 	}
 	recs := [][2][]byte{
-		{surgeon.Key(0), surgeon.Sample(0)}, {surgeon.Key(0), surgeon.Sample(0)},
-		{surgeon.Key(2), surgeon.Sample(2)}, {surgeon.Key(1), surgeon.Sample(1)},
+		{surgeon.Key(0), surgeon.Sample(0)},
+		{surgeon.Key(0), surgeon.Sample(0)},
+		{surgeon.Key(2), surgeon.Sample(2)},
+		{surgeon.Key(1), surgeon.Sample(1)},
 	}
 	rep, err := verify.Run(ctx, &memory{files: []uint64{0}, buckets: map[string][][2][]byte{"rec": recs}}, verify.Options{})
 	if err != nil || rep.Result != verify.Tampered {
