@@ -260,29 +260,30 @@ func (p *pending) flush() error {
 }
 
 // swap puts the file at path in the place of the store's. left says that the
-// old one is gone, and the new one is not in use.
+// old one is gone, but perhaps not for good.
 func (s *Store) swap(path string, revisions map[string]uint64) (left bool, err error) {
+	next, err := openChecked(path)
+	if err != nil {
+		return false, err
+	}
 	s.bucketsMu.Lock()
 	defer s.bucketsMu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := os.Rename(path, s.file.path); err != nil {
-		return false, err
-	}
-	if err := syncDir(s.dir); err != nil {
-		return true, err
-	}
-	next, err := openChecked(s.file.path)
-	if err != nil {
-		return true, err
+	next.path = s.file.path
+	if err := os.Rename(path, next.path); err != nil {
+		return false, errors.Join(err, next.close())
 	}
 	old := s.file
 	s.file = next
+	_ = old.close() // it is gone already
+	if err := syncDir(s.dir); err != nil {
+		return true, err
+	}
 	for name, b := range s.buckets {
 		if revision, ok := revisions[name]; ok {
 			b.changes.restart(revision)
 		}
 	}
-	_ = old.close() // it is gone already
 	return false, nil
 }

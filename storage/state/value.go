@@ -56,12 +56,15 @@ func parseValue(bucket, key string, stored []byte) (storage.Entry, error) {
 
 func checksum(bucket, key string, b []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
-	var name [storage.MaxBucket + storage.MaxKey + 2]byte
-	head := append(name[:0], bucket...)
-	head = append(head, 0)
-	head = append(head, key...)
-	head = append(head, 0)
-	return crc32.Update(crc32.Update(0, table, head), table, b)
+	sum := uint32(0)
+	for _, s := range [2]string{bucket, key} {
+		sum = ^sum
+		for i := range len(s) { // as crc32.Update, which wants bytes
+			sum = table[byte(sum)^s[i]] ^ sum>>8
+		}
+		sum = ^(table[byte(sum)] ^ sum>>8) // the zero byte
+	}
+	return crc32.Update(sum, table, b)
 }
 
 // expired says whether the entry is absent at that time.

@@ -2,7 +2,9 @@ package state_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 	"time"
 
@@ -60,4 +62,14 @@ func FuzzValue(f *testing.F) {
 			t.Fatalf("framed again: %x, want %x", again, stored)
 		}
 	})
+}
+
+// The checksum is the CRC-32C of what the file's description says.
+func TestValueChecksum(t *testing.T) {
+	stored := state.AppendValue(nil, "bucket", &storage.Entry{Key: "a.b", Value: []byte("value"), Revision: 7})
+	body := stored[:len(stored)-4]
+	want := crc32.Checksum(append([]byte("bucket\x00a.b\x00"), body...), crc32.MakeTable(crc32.Castagnoli))
+	if got := binary.BigEndian.Uint32(stored[len(body):]); got != want {
+		t.Errorf("checksum %08x, want %08x", got, want)
+	}
 }
