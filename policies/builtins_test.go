@@ -140,7 +140,7 @@ func TestHostileFacts(t *testing.T) {
 	// Places in the data are many: a sample in a fixed order.
 	random := rand.New(rand.NewSource(1))
 	spots = places(set.Data, nil)
-	for range 300 {
+	for range 120 {
 		spot := spots[random.Intn(len(spots))]
 		value := odd[random.Intn(len(odd))]
 		changed, ok := replace(t, set.Data, spot, value).(map[string]any)
@@ -255,7 +255,7 @@ func TestTimestampPatternAdmitsOnlyWhatParses(t *testing.T) {
 	random := rand.New(rand.NewSource(1))
 	seeds := []string{"2024-02-29T23:59:59.123456789+23:59", "1970-01-01T00:00:00Z", "2199-12-31T23:59:59-23:59", "2100-02-28T10:20:30Z"}
 	admitted := 0
-	for range 300_000 {
+	for range 100_000 {
 		candidate := []byte(seeds[random.Intn(len(seeds))])
 		for range random.Intn(4) {
 			candidate[random.Intn(len(candidate))] = "0123456789-:TZ.+"[random.Intn(16)]
@@ -268,7 +268,7 @@ func TestTimestampPatternAdmitsOnlyWhatParses(t *testing.T) {
 			t.Fatalf("%s is admitted: %v", candidate, err)
 		}
 	}
-	if admitted < 10_000 {
+	if admitted < 4_000 {
 		t.Errorf("only %d timestamps were tried", admitted)
 	}
 	for day := time.Date(1970, 1, 1, 12, 0, 0, 0, time.UTC); day.Year() < 2200; day = day.AddDate(0, 0, 1) {

@@ -114,13 +114,19 @@ refusals := {
 	"permission_missing": "no role of the subject grants %s",
 }
 
-errors := array.flatten([input_errors, rbac.errors, zerotrust.errors, rules.errors])
+errors := array.flatten([input_errors, table_errors, rbac.errors, zerotrust.errors, rules.errors])
 
-input_errors := array.flatten([
+input_errors := [] if {
+	not facts.time_broken
+	not trust.misconfigured
+} else := array.concat(
 	[fault("time_invalid", "context.time is not an RFC 3339 timestamp") | facts.time_broken],
-	[fault("zone_table_invalid", "data.verdict.geo.zones.networks holds what is not a CIDR block") | geo.zone_table_broken],
 	[fault("trust_invalid", "data.verdict.trust does not give a score between 0 and 1") | trust.misconfigured],
-])
+)
+
+table_errors := [fault("zone_table_invalid", "data.verdict.geo.zones.networks holds what is not a CIDR block") |
+	geo.zone_table_broken
+]
 
 fault(code, detail) := {"code": code, "policy": "verdict.authz", "detail": detail}
 

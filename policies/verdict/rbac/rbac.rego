@@ -128,8 +128,8 @@ owner(false)
 owner(true) if input.resource.properties.owner == input.subject.id
 
 # granted says which permission allows the question and by what.
-granted := {"permission": pattern, "by": role} if {
-	[pattern, role] := plain[0]
+granted := granted_plainly if {
+	granted_plainly
 } else := {"permission": grant.permission, "by": source} if {
 	unlimited := [pair | some pair in in_force; not by_field(pair[0])]
 	[grant, source] := unlimited[0]
@@ -137,6 +137,8 @@ granted := {"permission": pattern, "by": role} if {
 	fields_covered
 	[grant, source] := in_force[0]
 }
+
+granted_plainly := {"permission": pattern, "by": role} if [pattern, role] := plain[0]
 
 by_field(grant) if grant.scope == "field"
 
@@ -171,7 +173,11 @@ fields_covered if {
 
 # considered are the permissions of the subject that cover the question,
 # whether their conditions hold or not.
-considered := sort({pattern | some [pattern, _] in plain} | {grant.permission | some [grant, _] in conditional})
+considered := by_roles if {
+	temporary == []
+} else := sort({permission | some permission in by_roles} | {grant.permission | some [grant, _] in temporary})
+
+by_roles := sort({pattern | some [pattern, _] in plain} | {grant.permission | some [grant, _] in by_role})
 
 # errors name the roles of the subject whose inheritance runs in a circle.
 errors := [{"code": "role_cycle", "policy": "verdict.rbac", "detail": sprintf("the role %s inherits from itself", [role])} |

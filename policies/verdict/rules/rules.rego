@@ -50,14 +50,35 @@ shaped(id, rule, reach) := reach if {
 
 # judged holds [id, rule, aim, findings] for each of these: what the conditions
 # answer, each as [state, code, detail] with the states yes, no, unknown and
-# invalid.
-judged := [[id, rule, reach, findings(rule, reach)] | some [id, rule, reach] in applicable]
+# invalid. Rules without a condition that changes with time, or that may read
+# any fact, are settled apart: their findings depend on few facts, and can be
+# kept from one question to the next.
+judged := array.concat(settled, [[id, rule, reach, findings] |
+	some [id, rule, reach] in unsettled
+	findings := [finding | some key, operand in rule.when; finding := checked(key, operand)]
+])
 
-findings(rule, "malformed") := [["invalid", "rule_invalid", complaint(rule)]]
+settled := [[id, rule, reach, settle(rule, reach)] |
+	some [id, rule, reach] in applicable
+	not moving(rule, reach)
+]
 
-findings(_, "invalid") := [["invalid", "rule_invalid", "the target of the rule is not well formed"]]
+unsettled := [[id, rule, reach] |
+	some [id, rule, reach] in applicable
+	moving(rule, reach)
+]
 
-findings(rule, reach) := [finding | some key, operand in rule.when; finding := checked(key, operand)] if {
+moving(rule, reach) if {
+	reach in {"yes", "unknown"}
+	some key, _ in rule.when
+	key in {"time", "trust", "max_risk", "attributes"}
+}
+
+settle(rule, "malformed") := [["invalid", "rule_invalid", complaint(rule)]]
+
+settle(_, "invalid") := [["invalid", "rule_invalid", "the target of the rule is not well formed"]]
+
+settle(rule, reach) := [finding | some key, operand in rule.when; finding := lasting(key, operand)] if {
 	reach in {"yes", "unknown"}
 }
 
@@ -140,10 +161,31 @@ with_role({"not_in": list}) := {"not_in": owned(list)}
 owned(list) := [known | some role in list; known := role in rbac.effective] if is_array(list)
 
 checked(key, operand) := finding if {
+	finding := check_moving(key, operand)
+} else := lasting(key, operand)
+
+lasting(key, operand) := finding if {
 	finding := check(key, operand)
 } else := ["invalid", "rule_invalid", sprintf("the condition %s is unknown or not well formed", [key])]
 
-check("time", operand) := hours.state(operand)
+check_moving("time", operand) := hours.state(operand)
+
+check_moving("trust", level) := positive(
+	trust.rank >= trust.ranks[level], "trust_too_low",
+	sprintf("trust is %s, %s is required", [trust.level, level]),
+)
+
+check_moving("max_risk", bound) := positive(
+	trust.risk <= bound, "risk_too_high",
+	sprintf("risk is %v, at most %v is allowed", [trust.risk, bound]),
+) if {
+	is_number(bound)
+}
+
+check_moving("attributes", tests) := attributes(facts.outcome([facts.attribute(path, test) | some path, test in tests])) if {
+	is_object(tests)
+	tests != {}
+}
 
 check("countries", operand) := geo.countries(operand)
 
@@ -159,18 +201,6 @@ check("roles", list) := positive(
 	"the subject does not have the roles which this rule asks for",
 )
 
-check("trust", level) := positive(
-	trust.rank >= trust.ranks[level], "trust_too_low",
-	sprintf("trust is %s, %s is required", [trust.level, level]),
-)
-
-check("max_risk", bound) := positive(
-	trust.risk <= bound, "risk_too_high",
-	sprintf("risk is %v, at most %v is allowed", [trust.risk, bound]),
-) if {
-	is_number(bound)
-}
-
 check("mfa", true) := positive(trust.mfa, "mfa_required", "multi-factor authentication is required")
 
 check("same_tenant", true) := {
@@ -178,11 +208,6 @@ check("same_tenant", true) := {
 	"no": ["no", "tenant_mismatch", "the resource belongs to another tenant"],
 	"unknown": ["unknown", "tenant_unknown", "the tenant of the subject or of the resource is not known"],
 }[facts.same_tenant]
-
-check("attributes", tests) := attributes(facts.outcome([facts.attribute(path, test) | some path, test in tests])) if {
-	is_object(tests)
-	tests != {}
-}
 
 positive(true, _, _) := ["yes", "", ""]
 
@@ -195,9 +220,15 @@ attributes("no") := ["no", "attribute_mismatch", "an attribute is not as the rul
 attributes("unknown") := ["unknown", "attribute_unknown", "an attribute which the rule needs is not known"]
 
 # denials are the reasons of every rule that denies, by priority and id.
-denials := [reason |
+denials := settled_denials if {
+	unsettled == []
+} else := refused_by(judged)
+
+settled_denials := refused_by(settled)
+
+refused_by(rules) := [reason |
 	some [_, _, reason] in sort([[0 - priority(rule), id, reason] |
-		some [id, rule, _, found] in judged
+		some [id, rule, _, found] in rules
 		some reason in objections(rule.effect, id, found)
 	])
 ]
@@ -228,9 +259,15 @@ open_questions(id, found) := [{"code": code, "policy": id, "detail": detail} |
 ]
 
 # permits are the ids of the rules that grant, by priority and id.
-permits := [id |
+permits := settled_permits if {
+	unsettled == []
+} else := granted_by(judged)
+
+settled_permits := granted_by(settled)
+
+granted_by(rules) := [id |
 	some [_, id] in sort([[0 - priority(rule), id] |
-		some [id, rule, "yes", found] in judged
+		some [id, rule, "yes", found] in rules
 		rule.effect == "permit"
 		every finding in found {
 			finding[0] == "yes"
@@ -239,14 +276,21 @@ permits := [id |
 ]
 
 # errors are reasons why a rule cannot be applied.
-errors := array.flatten([
-	[{"code": code, "policy": id, "detail": detail} |
-		some [id, _, _, found] in judged
-		some ["invalid", code, detail] in found
-	],
+errors := settled_errors if {
+	unsettled == []
+} else := array.concat(faults(judged), collection_errors)
+
+settled_errors := array.concat(faults(settled), collection_errors)
+
+faults(rules) := [{"code": code, "policy": id, "detail": detail} |
+	some [id, _, _, found] in rules
+	some ["invalid", code, detail] in found
+]
+
+collection_errors := array.concat(
 	[{"code": "rule_duplicate", "policy": id, "detail": "another rule has the same id"} | some id in duplicates],
 	[{"code": "rule_invalid", "policy": "verdict.rules", "detail": "the rules are not well formed"} | not whole],
-])
+)
 
 # duplicates are ids used more than once.
 duplicates := {entries[i][0] |
@@ -262,7 +306,7 @@ whole if {
 	is_object(data.verdict.rules.shipped)
 	true in {is_object(data.verdict.rules.custom), is_array(data.verdict.rules.custom)}
 	count(entries) == count(data.verdict.rules.shipped) + count(data.verdict.rules.custom)
-	count(judged) == count(applicable)
+	count(settled) + count(unsettled) == count(applicable)
 	count(aims) == count(candidates)
 }
 

@@ -158,6 +158,13 @@ test_conditions if {
 	}
 }
 
+test_permit_with_a_condition_that_moves if {
+	every row in [[{"trust": "verified"}, true], [{"max_risk": 0.5}, true], [{"time": {"from": "11:00"}}, false]] {
+		d := decide(fix.to("launch", "rocket"), {"r": {"effect": "permit", "when": row[0]}})
+		d.allow == row[1]
+	}
+}
+
 test_malformed_rules_are_indeterminate if {
 	every rule in [
 		{"effect": "allow"}, {}, "deny", 7, null, {"effect": "deny", "id": "other"}, {"effect": "deny", "priority": "high"},

@@ -20,34 +20,36 @@ summary := {
 	"factors": factors,
 }
 
-# steady are the factors that do not change while time passes; ageing is the one
-# that does. A value says how much of the weight counts.
-steady := [{"name": name, "weight": weight, "value": value, "contribution": weight * value} |
-	some [name, value] in [
-		["auth_failures", restraint], ["behaviour", behaviour], ["device", flag(device)], ["incidents", calm],
-		["location", flag(location)], ["mfa", flag(mfa)], ["zone", zone_value],
-	]
+# identity and surroundings are the factors that do not change while time
+# passes, in two lists short enough to be kept; ageing is the one that does. A
+# value says how much of the weight counts.
+identity := weighted([
+	["behaviour", behaviour], ["device", flag(device)],
+	["location", flag(location)], ["mfa", flag(mfa)],
+])
+
+surroundings := weighted([["auth_failures", restraint], ["incidents", calm], ["zone", zone_value]])
+
+ageing := weighted([["session_age", freshness]])
+
+weighted(values) := [{"name": name, "weight": weight, "value": value, "contribution": weight * value} |
+	some [name, value] in values
 	weight := data.verdict.trust.weights[name]
 	is_number(weight)
 	is_number(value)
 ]
 
-ageing := {"name": "session_age", "weight": weight, "value": freshness, "contribution": weight * freshness} if {
-	weight := data.verdict.trust.weights.session_age
-	is_number(weight)
-}
-
-factors := array.concat(steady, [ageing])
+factors := array.flatten([identity, surroundings, ageing])
 
 flag(true) := 1
 
 flag(false) := 0
 
-base := sum([factor.contribution | some factor in steady])
+base := sum([factor.contribution | some factor in array.concat(identity, surroundings)])
 
 # Sums of decimal fractions carry an error in their last digits, which must not
 # decide at a threshold: score and risk are whole billionths.
-billionths := round((base + ageing.contribution) * 1000000000)
+billionths := round((base + ageing[0].contribution) * 1000000000)
 
 score := billionths / 1000000000
 
@@ -137,11 +139,15 @@ zone_value := data.verdict.trust.zones[geo.zone]
 # freshness falls evenly from 1 to 0 while a session grows old.
 default freshness := 0
 
-freshness := rounded(max([0, 1 - ((age / 60000000000) / limit)])) if {
-	limit := data.verdict.trust.max_session_minutes
-	positive(limit)
+freshness := rounded((lifetime - age) / lifetime) if {
 	age := facts.now - created
 	age >= 0
+	age <= lifetime
+}
+
+lifetime := limit * 60000000000 if {
+	limit := data.verdict.trust.max_session_minutes
+	positive(limit)
 }
 
 positive(limit) if {

@@ -129,13 +129,19 @@ standing := [
 	"incident_open",
 ]
 
-standing_failures := [refusal(key, code, policy) |
+standing_failures := [standing_refusal(key, code, policy) |
 	some key, policy in applied
 	some code in standing
-	not passes(code, policy)
+	not stands(code, policy)
 ]
 
-passes("session_unknown", _) if session
+standing_refusal(key, code, policy) := {
+	"code": code,
+	"policy": concat("", ["verdict.zerotrust.", key]),
+	"detail": object.get(texts, code, sprintf("the zone is %s, allowed are %v", [geo.zone, policy.allowed_security_zones])),
+}
+
+stands("session_unknown", _) if session
 
 passes("session_expired", policy) if fresh(trust.created, policy.absolute_timeout_minutes)
 
@@ -161,25 +167,25 @@ active := verified if not used
 
 active := used if not verified
 
-passes("mfa_required", policy) if true in {trust.mfa, policy.require_mfa == false}
+stands("mfa_required", policy) if true in {trust.mfa, policy.require_mfa == false}
 
-passes("device_untrusted", policy) if true in {trust.device, policy.require_device_trust == false}
+stands("device_untrusted", policy) if true in {trust.device, policy.require_device_trust == false}
 
-passes("location_unverified", policy) if true in {trust.location, policy.require_location_verification == false}
+stands("location_unverified", policy) if true in {trust.location, policy.require_location_verification == false}
 
-passes("zone_unmapped", _) if not geo.zone_unmapped
+stands("zone_unmapped", _) if not geo.zone_unmapped
 
-passes("zone_unmapped", policy) if "dmz" in policy.allowed_security_zones
+stands("zone_unmapped", policy) if "dmz" in policy.allowed_security_zones
 
-passes("zone_not_allowed", policy) if geo.zone in policy.allowed_security_zones
+stands("zone_not_allowed", policy) if geo.zone in policy.allowed_security_zones
 
 passes("trust_too_low", policy) if trust.rank >= trust.ranks[policy.required_trust_level]
 
 passes("risk_too_high", policy) if trust.risk <= policy.max_risk_score
 
-passes("incident_open", _) if not incidents
+stands("incident_open", _) if not incidents
 
-passes("incident_open", _) if incidents == []
+stands("incident_open", _) if incidents == []
 
 incidents := input.context.session.incidents if input.context.session.incidents != null
 
@@ -206,11 +212,6 @@ explain("trust_too_low", policy) := sprintf("trust is %s, %s is required", [trus
 
 explain("risk_too_high", policy) := sprintf("risk is %v, at most %v is allowed", [trust.risk, policy.max_risk_score])
 
-explain("zone_not_allowed", policy) := sprintf(
-	"the zone is %s, allowed are %v",
-	[geo.zone, policy.allowed_security_zones],
-)
-
 explain("session_expired", policy) := sprintf("the session is older than %v minutes", [policy.absolute_timeout_minutes])
 
 explain("session_idle", policy) := sprintf("the session was idle for more than %v minutes", [policy.session_timeout_minutes])
@@ -219,8 +220,6 @@ explain("verification_stale", policy) := sprintf(
 	"the last verification is more than %v minutes ago",
 	[policy.continuous_verification_interval],
 )
-
-explain(code, _) := texts[code]
 
 texts := {
 	"session_unknown": "the question names no session that is known",
