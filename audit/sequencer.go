@@ -86,7 +86,7 @@ func (s *sequencer) tick() (from time.Time, stepped bool) {
 func (s *sequencer) number(entries []*entry) *Batch {
 	b := &s.batch
 	b.First = s.pos.Next
-	b.Records, b.Blobs = b.Records[:0], b.Blobs[:0]
+	b.Records, b.Leaves, b.Blobs = b.Records[:0], b.Leaves[:0], b.Blobs[:0]
 	b.Tiles, b.Segments = b.Tiles[:0], b.Segments[:0]
 	for _, e := range entries {
 		seq := s.pos.Next
@@ -97,6 +97,7 @@ func (s *sequencer) number(entries []*entry) *Batch {
 		s.pos.Tree.Append(leaf)
 		s.pos.Next++
 		b.Records = append(b.Records, e.rec)
+		b.Leaves = append(b.Leaves, leaf)
 		b.Blobs = append(b.Blobs, e.blobs...)
 		if seq%chain.SegmentSize == 0 {
 			s.segmentFirst = s.pos.Time

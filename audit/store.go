@@ -70,7 +70,8 @@ type Position struct {
 // Batch is what one Append makes durable.
 type Batch struct {
 	First    uint64
-	Records  [][]byte // numbered from First on
+	Records  [][]byte     // numbered from First on
+	Leaves   []chain.Hash // of the records, by which a verifier finds the one that was changed
 	Blobs    []Blob
 	Tiles    []Tile
 	Segments []Segment

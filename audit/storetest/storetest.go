@@ -70,6 +70,7 @@ func (b *Batcher) Next(n int, at time.Time) *audit.Batch {
 		rec := Record(seq, at, fmt.Sprintf(`"message":"number %d%s"`, seq, b.Padding))
 		leaf := chain.Leaf(rec)
 		out.Records = append(out.Records, rec)
+		out.Leaves = append(out.Leaves, leaf)
 		b.pos.Head = chain.Next(b.pos.Head, leaf)
 		b.pos.Tree.Append(leaf)
 		b.pos.Next, b.pos.Time = seq+1, at

@@ -51,6 +51,9 @@ func serve(ctx context.Context, p *process, flags *configFlags) error {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
+	// A file that reaches a size limit is a failed write, which the log handles.
+	signal.Ignore(syscall.SIGXFSZ)
+
 	a, err := newApp(c, p, logger, tuneRuntime(p.environ))
 	if err != nil {
 		return withExit(exitUsage, err)

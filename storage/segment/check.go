@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	bolt "go.etcd.io/bbolt"
@@ -76,6 +77,7 @@ func (f *file) checkTail(m meta, tree chain.Tree) error {
 			return err
 		}
 		var last chain.Tree // of the last complete block alone
+		var marks []byte    // of what follows it
 		partial := m.pos.Next &^ (chain.TileSize - 1)
 		from, head := m.first, m.prev
 		if partial > m.first+chain.TileSize {
@@ -98,6 +100,7 @@ func (f *file) checkTail(m meta, tree chain.Tree) error {
 				last.Append(leaf)
 			} else {
 				tree.Append(leaf)
+				marks = append(marks, leaf[:markSize]...)
 			}
 			if seq+1 == partial {
 				tile, err := getTile(tx, seq/chain.TileSize)
@@ -111,6 +114,9 @@ func (f *file) checkTail(m meta, tree chain.Tree) error {
 			if seq+1 == m.pos.Next && !at.Equal(m.pos.Time) {
 				return damage("record %d: its time is not that in meta", seq)
 			}
+		}
+		if !bytes.Equal(marks, m.marks) {
+			return damage("records %d to %d do not have the marks stored for them", partial, m.pos.Next-1)
 		}
 		if head != m.pos.Head || tree.Root() != m.pos.Tree.Root() {
 			return damage("records %d to %d do not lead to the stored head", partial, m.pos.Next-1)
@@ -165,10 +171,10 @@ func key(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func getTile(tx *bolt.Tx, n uint64) (audit.Tile, error) {
 	v := tx.Bucket([]byte(bucketTile)).Get(key(n))
-	if len(v) != 2*chain.HashSize {
+	if len(v) != 2*chain.HashSize+chain.TileSize*markSize {
 		return audit.Tile{}, damage("tile %d has %d bytes", n, len(v))
 	}
-	return audit.Tile{Number: n, Head: chain.Hash(v[:chain.HashSize]), Root: chain.Hash(v[chain.HashSize:])}, nil
+	return audit.Tile{Number: n, Head: chain.Hash(v[:chain.HashSize]), Root: chain.Hash(v[chain.HashSize : 2*chain.HashSize])}, nil
 }
 
 func getSegment(tx *bolt.Tx, n uint64) (audit.Segment, error) {

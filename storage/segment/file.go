@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,7 +47,13 @@ const (
 	keyTree   = "tree"
 	keyTime   = "time"
 	keySealed = "sealed"
+	keyMarks  = "marks"
+	keySize   = "size"
 )
+
+// markSize is how many bytes of a record's leaf hash are kept beside the hashes
+// of its tile.
+const markSize = 4
 
 // file is one open file of the log.
 type file struct {
@@ -64,6 +71,8 @@ type meta struct {
 	prev   chain.Hash
 	pos    audit.Position
 	sealed bool
+	marks  []byte // of the records behind the last complete tile
+	size   uint64 // of the file, when the last batch began; 0 before the first
 }
 
 func fileName(number uint64) string { return fmt.Sprintf("%08d.db", number) }
@@ -117,7 +126,7 @@ func createFile(dir string, number uint64, m meta, grow int) (*file, error) {
 			b.Put([]byte(keyOrigin), []byte(m.pos.Origin)),
 			b.Put([]byte(keyFirst), binary.BigEndian.AppendUint64(nil, m.first)),
 			b.Put([]byte(keyPrev), m.prev[:]),
-			putPosition(b, &m.pos))
+			putPosition(b, &m.pos, nil))
 	})
 	if err := errors.Join(err, f.close()); err != nil {
 		return nil, fmt.Errorf("create %s: %w", path, err)
@@ -233,6 +242,10 @@ func parseMeta(b *bolt.Bucket) (m meta, err error) {
 	if m.pos.Next > 0 {
 		m.pos.Time = time.UnixMicro(micros).UTC()
 	}
+	m.marks = slices.Clone(b.Get([]byte(keyMarks)))
+	if size := b.Get([]byte(keySize)); len(size) == 8 {
+		m.size = binary.BigEndian.Uint64(size)
+	}
 	sealed := b.Get([]byte(keySealed))
 	m.sealed = len(sealed) == 1 && sealed[0] == 1
 	switch {
@@ -249,7 +262,7 @@ func parseMeta(b *bolt.Bucket) (m meta, err error) {
 }
 
 // putPosition writes what changes with every batch.
-func putPosition(b *bolt.Bucket, p *audit.Position) error {
+func putPosition(b *bolt.Bucket, p *audit.Position, marks []byte) error {
 	tree, err := p.Tree.MarshalBinary()
 	if err != nil {
 		return err
@@ -262,6 +275,7 @@ func putPosition(b *bolt.Bucket, p *audit.Position) error {
 		b.Put([]byte(keyNext), binary.BigEndian.AppendUint64(nil, p.Next)),
 		b.Put([]byte(keyHead), p.Head[:]),
 		b.Put([]byte(keyTree), tree),
+		b.Put([]byte(keyMarks), marks),
 		b.Put([]byte(keyTime), binary.BigEndian.AppendUint64(nil, uint64(micros))))
 }
 

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,7 @@ func TestFormat(t *testing.T) {
 				}
 			}
 			head, tree, block := chain.Hash(m.Get([]byte("prev"))), chain.Tree{}, chain.Tree{}
+			var marks []byte
 			if n == 0 && head != chain.Genesis(storetest.Origin) {
 				t.Errorf("file 0: prev %s", head)
 			}
@@ -84,13 +86,20 @@ func TestFormat(t *testing.T) {
 				head = chain.Next(head, leaf)
 				tree.Append(leaf)
 				block.Append(leaf)
+				marks = append(marks, leaf[:4]...)
 				if (seq+1)%256 == 0 {
 					root := block.Root()
-					if got, want := tx.Bucket([]byte("tile")).Get(key(seq/256)), append(head[:], root[:]...); !bytes.Equal(got, want) {
+					if got, want := tx.Bucket([]byte("tile")).Get(key(seq/256)), slices.Concat(head[:], root[:], marks); !bytes.Equal(got, want) {
 						t.Errorf("tile %d is %x, want %x", seq/256, got, want)
 					}
-					block = chain.Tree{}
+					block, marks = chain.Tree{}, nil
 				}
+			}
+			if got := m.Get([]byte("marks")); !bytes.Equal(got, marks) {
+				t.Errorf("file %d: marks %x, want %x", n, got, marks)
+			}
+			if got := m.Get([]byte("size")); len(got) != 8 || binary.BigEndian.Uint64(got) == 0 {
+				t.Errorf("file %d: size %x", n, got)
 			}
 			if !bytes.Equal(m.Get([]byte("head")), head[:]) {
 				t.Errorf("file %d: head %x, want %s", n, m.Get([]byte("head")), head)

@@ -87,8 +87,10 @@ type Store struct {
 	lock *lock
 
 	// pos belongs to the goroutine that appends; next is pos.Next for readers.
-	pos  audit.Position
-	next atomic.Uint64
+	// marks are of the records behind the last complete tile and belong to it too.
+	pos   audit.Position
+	marks []byte
+	next  atomic.Uint64
 
 	// mu is held by readers for the time of one short transaction, and exclusively
 	// to replace a file.
@@ -143,7 +145,7 @@ func (s *Store) open() error {
 	if o := s.opts.Origin; o != "" && o != last.pos.Origin {
 		return fmt.Errorf("%s: origin is %q, not %q: %w", s.dir, last.pos.Origin, o, ErrOrigin)
 	}
-	s.pos = last.pos
+	s.pos, s.marks = last.pos, last.marks
 	s.next.Store(last.pos.Next)
 	return nil
 }
@@ -193,6 +195,13 @@ func (s *Store) adopt(n uint64, last bool, before meta) (meta, error) {
 	}
 	if err := s.checkMeta(n, m, before, last); err != nil {
 		return fail(err)
+	}
+	size, err := f.inPlace()
+	if err != nil {
+		return fail(err)
+	}
+	if size < m.size {
+		return fail(damage("cut to %d bytes: it had %d before the last batch", size, m.size))
 	}
 	if last {
 		if err := keys.check(m); err != nil {
