@@ -124,6 +124,7 @@ func TestFailingBuiltinsDeny(t *testing.T) {
 // data. Nothing but a built-in listed as fallible may fail, and the decision is
 // always an answer with a reason.
 func TestHostileFacts(t *testing.T) {
+	t.Parallel()
 	odd := []any{nil, true, false, json.Number("-1"), json.Number("1e400"), "", "x", "10.0.0.0/8", []any{}, []any{nil, json.Number("7")}, map[string]any{}, map[string]any{"x": []any{"y"}}}
 	set := standard(t)
 	for id := range set.Data["verdict"].(map[string]any)["rules"].(map[string]any)["shipped"].(map[string]any) {
@@ -246,6 +247,7 @@ func TestNoInputInsideNegatedCalls(t *testing.T) {
 
 // What the pattern for timestamps admits, the parser accepts.
 func TestTimestampPatternAdmitsOnlyWhatParses(t *testing.T) {
+	t.Parallel()
 	eval := newEvaluator(t, standard(t))
 	text, err := eval.ask("data.verdict.facts.timestamp", nil)
 	if err != nil {

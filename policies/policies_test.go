@@ -230,6 +230,7 @@ func TestExampleQuestions(t *testing.T) {
 // Every question about the example's own entities has an answer, and the
 // organisation works: each of its people can do something and nobody everything.
 func TestExampleOrganisation(t *testing.T) {
+	t.Parallel()
 	set := example(t)
 	eval := newEvaluator(t, set)
 	root := set.Data["verdict"].(map[string]any)
