@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
@@ -22,6 +23,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/policies"
 	"github.com/verdict-pdp/verdict/storage/segment"
 )
 
@@ -98,8 +100,28 @@ func (a *app) loadPolicies() (err error) {
 		paths:    c.BundlePaths,
 		limits:   bundles.Limits{Unpacked: int64(c.Limits.BundleUnpacked), Files: c.Limits.BundleFiles},
 	}
-	a.bundles, err = files.load(a.engine)
-	return err
+	if a.bundles, err = files.load(a.engine); err != nil {
+		return err
+	}
+	a.warnOfPolicies()
+	return nil
+}
+
+// warnOfPolicies logs what the standard policies find wrong with the data that
+// configures them: a policy that nobody can meet, a role that inherits itself.
+func (a *app) warnOfPolicies() {
+	res, err := a.engine.Active().Eval(context.Background(), &eval.Query{Path: policies.ProblemsPath, Now: a.now()})
+	if err != nil {
+		a.logger.Warn().Err(err).Msg("the policies' own check of data.verdict failed")
+		return
+	}
+	problems, ok := res.Value.(*ast.Array)
+	if !ok {
+		return // no standard policies are loaded
+	}
+	problems.Foreach(func(problem *ast.Term) {
+		a.logger.Warn().Stringer("problem", problem).Msg("a policy or its data is faulty")
+	})
 }
 
 func (a *app) openLog() (err error) {
