@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -152,7 +153,8 @@ func (d *Draft) ownModules() {
 }
 
 // CheckModule returns an *OwnedError for a module whose package a bundle or the
-// base layer owns.
+// base layer owns, or that has a rule where the base layer has one: the head of
+// a rule may reach into a package below the module's own.
 func (d *Draft) CheckModule(m *Module) error {
 	path, err := m.Package()
 	if err != nil {
@@ -169,6 +171,15 @@ func (d *Draft) CheckModule(m *Module) error {
 			if own.ID == m.ID || own.Parsed.Package.Path.Equal(m.Parsed.Package.Path) {
 				return &OwnedError{Path: path.String()[1:], Bundle: b.Name}
 			}
+		}
+	}
+	rules, err := baseRules(d.bundles)
+	if err != nil {
+		return err
+	}
+	for _, own := range rules {
+		if at := own.meets(path, m); at != nil {
+			return &OwnedError{Path: strings.Join(at, "/"), Bundle: own.bundle}
 		}
 	}
 	return nil

@@ -203,6 +203,8 @@ func TestOwners(t *testing.T) {
 		{"module over a bundle's", []*eval.Bundle{owned}, put(t, "app/app.rego", "package other"), `path app is owned by bundle "app"`},
 		{"module removed from a bundle", []*eval.Bundle{owned}, func(d *eval.Draft) error { return d.DeleteModule("app/app.rego") }, `path app is owned by bundle "app"`},
 		{"module in a standard package", []*eval.Bundle{base}, put(t, "q", "package verdict.authz"), `path verdict/authz is owned by bundle "standard"`},
+		{"rule that reaches into a standard package", []*eval.Bundle{base}, put(t, "q", "package verdict\n\nauthz.allow := true"), `path verdict/authz/allow is owned by bundle "standard"`},
+		{"rule that stands for a standard package", []*eval.Bundle{base}, put(t, "q", "package verdict\n\nauthz[x] := true if some x in [\"allow\"]"), `path verdict/authz is owned by bundle "standard"`},
 		{"module beside the standard packages", []*eval.Bundle{base}, put(t, "q", "package verdict.mine\n\nx := 1"), ""},
 		{"data beside the standard rules", []*eval.Bundle{base}, patch(t, "verdict/rbac"), ""},
 	} {

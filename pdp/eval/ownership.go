@@ -57,6 +57,18 @@ func baseRules(bundles []*Bundle) ([]baseRule, error) {
 	return rules, nil
 }
 
+// meets returns where a module, whose package pkg is, has a rule at, above or
+// below this one, or nil. The head of a rule may reach into packages below the
+// module's own.
+func (r *baseRule) meets(pkg []string, m *Module) []string {
+	for _, rule := range m.Parsed.Rules {
+		if at := slices.Concat(pkg, headPath(rule)); overlaps(at, r.path) {
+			return at
+		}
+	}
+	return nil
+}
+
 // headPath is where a rule stands in its package.
 func headPath(r *ast.Rule) []string {
 	var path []string
@@ -248,10 +260,19 @@ func checkBaseModule(b *Bundle, m *Module, rules []baseRule) error {
 		}
 	}
 	for _, rule := range rules {
-		if slices.Equal(rule.pkg, pkg) && !b.replaces(rule.pkg) {
+		if b.replaces(rule.pkg) {
+			continue
+		}
+		if slices.Equal(rule.pkg, pkg) {
 			return &ClashError{
 				Bundle: b.Name, Other: rule.bundle, Path: strings.Join(pkg, "/"),
 				Reason: "the base layer has rules in this package; they are replaced only by a root that names it",
+			}
+		}
+		if at := rule.meets(pkg, m); at != nil {
+			return &ClashError{
+				Bundle: b.Name, Other: rule.bundle, Path: strings.Join(at, "/"),
+				Reason: fmt.Sprintf("the base layer has the rule data.%s; it is replaced only by a root that names its whole package", strings.Join(rule.path, ".")),
 			}
 		}
 	}
