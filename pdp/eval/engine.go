@@ -10,8 +10,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 )
 
-// DefaultTimeout bounds one evaluation.
-const DefaultTimeout = 100 * time.Millisecond
+const (
+	// DefaultTimeout bounds one evaluation.
+	DefaultTimeout = 100 * time.Millisecond
+
+	// maxValues bounds the compiled patterns that are kept between queries.
+	maxValues = 1024
+)
 
 // Options configure an Engine. The zero value is the documented default.
 type Options struct {
@@ -48,7 +53,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		options: o,
 		caps:    caps,
-		values:  cache.NewInterQueryValueCache(context.Background(), nil),
+		values:  newValueCache(),
 		runtime: ast.ObjectTerm(
 			ast.Item(ast.StringTerm("version"), ast.StringTerm(o.Version)),
 			ast.Item(ast.StringTerm("commit"), ast.StringTerm(o.Commit)),
@@ -62,6 +67,22 @@ func New(o Options) (*Engine, error) {
 	e.active.Store(newSnapshot(e, program, nil, nil, ast.NewObject(), ast.NewObject(), 0))
 	return e, nil
 }
+
+// valueCache is where built-ins keep compiled regular expressions, globs and
+// schemas between queries. OPA's own has no bound unless it is given one, and a
+// policy may make its patterns from the input.
+type valueCache struct{ cache.InterQueryValueCache }
+
+func newValueCache() valueCache {
+	most := maxValues
+	return valueCache{cache.NewInterQueryValueCache(context.Background(), &cache.Config{
+		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &most},
+	})}
+}
+
+// GetCache is part of cache.InterQueryValueCache. Built-ins that would have a
+// cache by name, such as those of tokens, go without.
+func (valueCache) GetCache(string) cache.InterQueryValueCacheBucket { return nil }
 
 // Timeout returns the bound of one evaluation.
 func (e *Engine) Timeout() time.Duration { return time.Duration(e.timeout.Load()) }

@@ -10,14 +10,23 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
+// MaxPath is the longest decision path, in bytes as it is written. The record of
+// a decision holds paths up to this length whole, and to prepare one takes time
+// in proportion to its segments.
+const MaxPath = 2 << 10
+
 // ErrPath is wrapped by the error of a query whose path cannot be made a
 // reference below data.
 var ErrPath = errors.New("invalid path")
 
 // ParsePath turns a decision path such as "authz/allow" into the reference
 // data.authz.allow. Segments are percent-decoded, empty ones are skipped and
-// decimal ones become numbers, as OPA's Data API does.
+// decimal ones become numbers, as OPA's Data API does. One longer than MaxPath is
+// refused.
 func ParsePath(path string) (ast.Ref, error) {
+	if len(path) > MaxPath {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrPath, MaxPath)
+	}
 	ref := make(ast.Ref, 1, 2+strings.Count(path, "/"))
 	ref[0] = ast.DefaultRootDocument
 	for segment := range strings.SplitSeq(path, "/") {

@@ -10,9 +10,12 @@ import (
 )
 
 const (
-	// maxPrepared bounds the queries kept ready. Paths come from callers, so
-	// one that asks for ever new ones must not fill the memory.
-	maxPrepared = 4096
+	// maxPrepared and maxPreparedPath bound the queries kept ready, by number and
+	// by the bytes of each path: a segment of a path takes some 200 bytes. Paths
+	// come from callers, also from those nobody knows (/health/...), so one that
+	// asks for ever new ones must not fill the memory.
+	maxPrepared     = 4096
+	maxPreparedPath = 256
 
 	// maxCompileErrors is how many errors of one compilation are reported, as
 	// in OPA's server.
@@ -29,8 +32,15 @@ type program struct {
 	compiler *ast.Compiler
 	reaches  *Reaches
 
-	prepared sync.Map     // decision path -> *prepared
-	kept     atomic.Int32 // entries of prepared
+	ready atomic.Pointer[readyQueries] // nil until there is one
+}
+
+// readyQueries are the queries kept ready. When they are too many they are
+// exchanged for an empty set: those in use are back at their next request, and
+// no caller can keep them out for good.
+type readyQueries struct {
+	byPath sync.Map     // decision path -> *prepared
+	kept   atomic.Int32 // entries of byPath
 }
 
 // prepared is one query, ready to run any number of times at once.
@@ -62,8 +72,8 @@ func compile(modules map[string]*Module, caps *ast.Capabilities, nonEmpty func([
 // prepare returns the query for a decision path; fresh tells that it had to be
 // compiled now.
 func (p *program) prepare(path string) (q *prepared, fresh bool, err error) {
-	if found, ok := p.prepared.Load(path); ok {
-		return found.(*prepared), false, nil
+	if q = p.find(path); q != nil {
+		return q, false, nil
 	}
 	ref, err := ParsePath(path)
 	if err != nil {
@@ -79,12 +89,46 @@ func (p *program) prepare(path string) (q *prepared, fresh bool, err error) {
 		return nil, true, fmt.Errorf("prepare %v: %w", ref, err)
 	}
 	q = &prepared{ref: ref, body: body, compiler: qc, entry: p.reaches.Entry(ref), strict: isStandard(ref)}
-	if p.kept.Load() < maxPrepared {
-		if _, loaded := p.prepared.LoadOrStore(path, q); !loaded {
-			p.kept.Add(1)
-		}
+	if len(path) <= maxPreparedPath {
+		p.keep(path, q)
 	}
 	return q, true, nil
+}
+
+// find returns the query kept ready for a path, or nil.
+func (p *program) find(path string) *prepared {
+	if r := p.ready.Load(); r != nil {
+		if q, ok := r.byPath.Load(path); ok {
+			return q.(*prepared)
+		}
+	}
+	return nil
+}
+
+// keep keeps a query ready.
+func (p *program) keep(path string, q *prepared) {
+	r := p.ready.Load()
+	if r == nil || r.kept.Load() >= maxPrepared {
+		next := &readyQueries{}
+		if !p.ready.CompareAndSwap(r, next) {
+			next = p.ready.Load()
+		}
+		r = next
+	}
+	if _, loaded := r.byPath.LoadOrStore(path, q); !loaded {
+		r.kept.Add(1)
+	}
+}
+
+// paths returns the paths whose queries are kept ready.
+func (p *program) paths() (paths []string) {
+	if r := p.ready.Load(); r != nil {
+		r.byPath.Range(func(k, _ any) bool {
+			paths = append(paths, k.(string))
+			return true
+		})
+	}
+	return paths
 }
 
 // isStandard tells whether ref lies at or below data.verdict.

@@ -134,10 +134,9 @@ func (s *Snapshot) prepareTimed(q *Query) (*prepared, error) {
 		return p, err
 	}
 	hit := q.Metrics.Counter(metrics.ServerQueryCacheHit)
-	if _, ready := s.program.prepared.Load(q.Path); ready {
+	if p := s.program.find(q.Path); p != nil {
 		hit.Incr()
-		p, _, err := s.program.prepare(q.Path)
-		return p, err
+		return p, nil
 	}
 	compile := q.Metrics.Timer(metrics.RegoQueryCompile)
 	compile.Start()

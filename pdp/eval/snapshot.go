@@ -137,11 +137,4 @@ func (s *Snapshot) Warm(paths []string) {
 }
 
 // Prepared returns the paths that have been asked for and are kept ready.
-func (s *Snapshot) Prepared() []string {
-	var paths []string
-	s.program.prepared.Range(func(k, _ any) bool {
-		paths = append(paths, k.(string))
-		return true
-	})
-	return paths
-}
+func (s *Snapshot) Prepared() []string { return s.program.paths() }
