@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -36,7 +37,13 @@ func (s *Server) healthPolicy(w http.ResponseWriter, r *http.Request) {
 		ast.Item(ast.StringTerm("plugin_state"), ast.ObjectTerm(ast.Item(ast.StringTerm("discovery"), ast.StringTerm("OK")))),
 		ast.Item(ast.StringTerm("plugins_ready"), ast.BooleanTerm(s.options.Healthy() == nil)),
 	)
-	res, err := s.pdp.Engine().Active().Eval(r.Context(), &eval.Query{Path: path, Input: input, Now: time.Now()})
+	snapshot := s.pdp.Engine().Active()
+	if !snapshot.Defines(ref) && isPrintable(ref) {
+		// Anybody may ask, at any rate: what nobody defines must cost nothing.
+		s.replyHealth(w, r, fmt.Errorf("health check (%v) was undefined", ref))
+		return
+	}
+	res, err := snapshot.Eval(r.Context(), &eval.Query{Path: path, Input: input, Now: time.Now()})
 	var compile ast.Errors
 	switch {
 	case errors.Is(err, eval.ErrPath):
@@ -55,6 +62,18 @@ func (s *Server) healthPolicy(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.replyHealth(w, r, nil)
 	}
+}
+
+// isPrintable tells whether a path is surely one that can be asked for: OPA
+// refuses those with control characters.
+func isPrintable(ref ast.Ref) bool {
+	for _, term := range ref {
+		name, ok := term.Value.(ast.String)
+		if ok && strings.ContainsFunc(string(name), func(r rune) bool { return r < ' ' || r > '~' }) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Server) replyHealth(w http.ResponseWriter, r *http.Request, err error) {

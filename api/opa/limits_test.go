@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -217,6 +218,26 @@ func TestUnhealthy(t *testing.T) {
 	s.must(t, 200, "PUT", "/v1/policies/h", "package system.health\n\nready if input.plugins_ready\n\nlive := true\n")
 	s.must(t, 500, "GET", "/health/ready", "")
 	s.must(t, 200, "GET", "/health/live", "")
+}
+
+// Whoever reaches the server may ask for its health: paths that nobody defines
+// are not compiled, and none is kept ready.
+func TestHealthOfUnknownPaths(t *testing.T) {
+	s := newStand(t, opa.Options{PolicyWrites: true})
+	s.must(t, 200, "PUT", "/v1/policies/h", "package system.health\n\nlive := true\n\ndeep.er := true\n")
+	s.must(t, 200, "PUT", "/v1/policies/base", "package base\n\nx := true\n")
+	s.must(t, 204, "PUT", "/v1/data/system/health/stored", "true")
+	for i := range 50 {
+		s.must(t, 500, "GET", "/health/nobody/x"+strconv.Itoa(i), "")
+	}
+	if kept := s.engine.Active().Prepared(); len(kept) != 0 {
+		t.Errorf("queries that are kept ready: %q", kept)
+	}
+	s.must(t, 200, "GET", "/health/live", "")
+	s.must(t, 200, "GET", "/health/deep/er", "")
+	s.must(t, 500, "GET", "/health/deep", "") // an object
+	s.must(t, 200, "GET", "/health/stored", "")
+	s.must(t, 400, "GET", "/health/"+strings.Repeat("a/", 1100)+"a", "")
 }
 
 func TestRefusalShape(t *testing.T) {

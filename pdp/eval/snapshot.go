@@ -109,9 +109,20 @@ func (s *Snapshot) Read(path storage.Path) (ast.Value, error) { return readDocum
 // Store shows the snapshot to OPA's evaluator. It cannot be written.
 func (s *Snapshot) Store() storage.Store { return s.store }
 
-// HasRules tells whether a rule is defined at ref or below it.
+// HasRules tells whether a rule is defined at ref or above it.
 func (s *Snapshot) HasRules(ref ast.Ref) bool {
 	return len(s.program.compiler.GetRulesForVirtualDocument(ref)) > 0
+}
+
+// Defines tells whether anything is defined at a decision path, above or below
+// it, by a rule or by data. Where nothing is, the decision is undefined.
+func (s *Snapshot) Defines(ref ast.Ref) bool {
+	opts := ast.RulesOptions{IncludeHiddenModules: true}
+	if len(s.program.compiler.GetRulesDynamicWithOpts(ref, opts)) > 0 {
+		return true
+	}
+	_, err := s.data.Find(ref[1:])
+	return err == nil
 }
 
 // Reach returns what the answer to a decision path can depend on beside the
