@@ -27,6 +27,15 @@ import (
 // not be recorded. The answer must not be given.
 var ErrUnrecorded = errors.New("decision could not be recorded")
 
+// ErrBatchTooLarge is returned for a batch whose inputs and answers are more
+// than MaxBatchBytes. What of it was decided by then is recorded, and not
+// answered.
+var ErrBatchTooLarge = errors.New("batch is too large")
+
+// MaxBatchBytes bounds what the inputs and answers of one batch take together,
+// encoded: all of them are in memory until the batch is answered.
+const MaxBatchBytes = 64 << 20
+
 // Recorder appends a record to the audit log. Append returns when the record is
 // as durable as the log's mode promises; an error means that the record may be
 // missing. Submit queues without waiting for the disk. Both may be called from
@@ -163,21 +172,29 @@ type Outcome struct {
 }
 
 // DecideBatch answers several queries with one wait for the disk. Every query
-// is recorded on its own. An error means that nothing may be answered.
+// is recorded on its own. An error means that nothing may be answered; it wraps
+// ErrUnrecorded or ErrBatchTooLarge. A batch ends with ctx.
 func (p *PDP) DecideBatch(ctx context.Context, queries []Query) ([]Outcome, error) {
 	outcomes := make([]Outcome, 0, len(queries))
 	tickets := make([]*audit.Ticket, 0, len(queries))
-	fail := func(err error) ([]Outcome, error) {
+	end := func(err error) ([]Outcome, error) {
 		for _, t := range tickets {
 			_, _ = t.Wait(ctx) // the batch has failed already; a ticket must be waited for
 		}
 		for _, o := range outcomes {
 			o.Decision.Release()
 		}
-		p.metrics.unrecorded.Inc()
-		return nil, fmt.Errorf("%w: %w", ErrUnrecorded, err)
+		return nil, err
 	}
+	fail := func(err error) ([]Outcome, error) {
+		p.metrics.unrecorded.Inc()
+		return end(fmt.Errorf("%w: %w", ErrUnrecorded, err))
+	}
+	size := 0
 	for i := range queries {
+		if err := ctx.Err(); err != nil {
+			return fail(err)
+		}
 		d, evalErr, err := p.evaluate(ctx, &queries[i])
 		if err != nil {
 			return fail(err)
@@ -188,6 +205,9 @@ func (p *PDP) DecideBatch(ctx context.Context, queries []Query) ([]Outcome, erro
 			return fail(err)
 		}
 		tickets = append(tickets, t)
+		if size += len(d.scratch.buf); size > MaxBatchBytes {
+			return end(fmt.Errorf("%w: inputs and answers exceed %d bytes", ErrBatchTooLarge, MaxBatchBytes))
+		}
 	}
 	for i, t := range tickets {
 		receipt, err := t.Wait(ctx)

@@ -2,6 +2,7 @@ package opa
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -9,7 +10,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/server/types"
 
 	"github.com/verdict-pdp/verdict/pdp"
+	"github.com/verdict-pdp/verdict/pdp/eval"
 )
+
+// maxExpansion is how many times the bound of a request its inputs may take once
+// each has the common input.
+const maxExpansion = 16
 
 // msgInputsMissing is the warning of a batch that asks about nothing.
 const msgInputsMissing = "'inputs' key missing from the request"
@@ -188,6 +194,9 @@ func (s *Server) readBatch(ex *exchange, r *http.Request) (*batch, error) {
 	if t := obj.Get(ast.StringTerm("common_input")); t != nil {
 		common, _ = t.Value.(ast.Object)
 	}
+	if err := s.checkExpansion(common, byID.Len()); err != nil {
+		return nil, err
+	}
 	b := &batch{given: true}
 	byID.Foreach(func(k, v *ast.Term) {
 		id, _ := k.Value.(ast.String) // JSON has no other keys
@@ -195,6 +204,24 @@ func (s *Server) readBatch(ex *exchange, r *http.Request) (*batch, error) {
 		b.inputs = append(b.inputs, merge(common, v.Value))
 	})
 	return b, nil
+}
+
+// checkExpansion refuses a batch whose common input, repeated for each of n
+// inputs, is many times what the request may hold: each is recorded whole.
+func (s *Server) checkExpansion(common ast.Object, n int) error {
+	if common == nil {
+		return nil
+	}
+	text, err := eval.AppendJSON(nil, common)
+	if err != nil {
+		return malformed(err)
+	}
+	limit := maxExpansion * s.limits.Load().RequestBody
+	if int64(len(text))*int64(n) > limit {
+		return malformed(fmt.Errorf("common_input of %d bytes for %d inputs exceeds %d bytes (%d times limits.request_body)",
+			len(text), n, limit, maxExpansion))
+	}
+	return nil
 }
 
 // kindSample is a JSON text of the kind of v, for encoding/json's words.

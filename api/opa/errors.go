@@ -80,6 +80,8 @@ func (s *Server) classify(h http.Header, err error) (int, *types.ErrorV1) {
 		}
 		h.Set("Retry-After", retrySeconds(retry))
 		return http.StatusServiceUnavailable, types.NewErrorV1(CodeAuditUnavailable, "%s", message)
+	case errors.Is(err, pdp.ErrBatchTooLarge):
+		return http.StatusBadRequest, types.NewErrorV1(types.CodeInvalidParameter, "%s", err.Error())
 	case errors.As(err, &owned):
 		return http.StatusBadRequest, types.NewErrorV1(types.CodeInvalidParameter, "%s", owned.Error())
 	case eval.ErrorCode(err) != "":

@@ -220,6 +220,41 @@ func TestUnhealthy(t *testing.T) {
 	s.must(t, 200, "GET", "/health/live", "")
 }
 
+// A common input is recorded once for each input: one request of a megabyte
+// must not become gigabytes of memory and log.
+func TestBatchExpansion(t *testing.T) {
+	s := newStand(t, opa.Options{PolicyWrites: true, Limits: opa.Limits{RequestBody: 100_000}})
+	s.must(t, 200, "PUT", "/v1/policies/b", batchPolicy)
+	body := func(inputs int) string {
+		return `{"inputs":{` + strings.Repeat(`"same":{},`, 5) + joined(inputs) + `},"common_input":{"x":"` + strings.Repeat("x", 50_000) + `"}}`
+	}
+	s.must(t, 200, "POST", "/v1/batch/data/b/allow", body(20))
+	w := s.must(t, 400, "POST", "/v1/batch/data/b/allow", body(40))
+	if !strings.Contains(w.Body.String(), "exceeds 1600000 bytes (16 times limits.request_body)") {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
+// joined is n members of inputs.
+func joined(n int) string {
+	members := make([]string, n)
+	for i := range members {
+		members[i] = `"i` + strconv.Itoa(i) + `":{}`
+	}
+	return strings.Join(members, ",")
+}
+
+// The answers of a batch are all in memory at once.
+func TestBatchAnswersAreBounded(t *testing.T) {
+	s := newStand(t, opa.Options{PolicyWrites: true})
+	s.must(t, 204, "PUT", "/v1/data/big", `"`+strings.Repeat("x", 4<<20)+`"`)
+	s.must(t, 200, "POST", "/v1/batch/data/big", `{"inputs":{`+joined(3)+`}}`)
+	w := s.must(t, 400, "POST", "/v1/batch/data/big", `{"inputs":{`+joined(200)+`}}`)
+	if !strings.Contains(w.Body.String(), "batch is too large") {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
 // Whoever reaches the server may ask for its health: paths that nobody defines
 // are not compiled, and none is kept ready.
 func TestHealthOfUnknownPaths(t *testing.T) {
