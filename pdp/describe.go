@@ -4,6 +4,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/audit/mask"
 )
 
 // names are the members that records are described by, made once: each decision
@@ -21,14 +22,22 @@ type names struct {
 	input, result, nd *ast.Term // of a masking policy's input
 }
 
-func newNames() *names {
+// newNames makes the names. Those whose values are hidden are left out where
+// the record would tell a value: a nil name is no member's.
+func newNames(hidden mask.Keys) *names {
 	t := ast.StringTerm
+	told := func(name string) *ast.Term {
+		if hidden.Match(name) {
+			return nil
+		}
+		return t(name)
+	}
 	return &names{
-		allow: t("allow"), allowed: t("allowed"), decision: t("decision"), reasons: t("reasons"), trust: t("trust"), risk: t("risk"),
-		subject: t("subject"), action: t("action"), resource: t("resource"), context: t("context"),
-		kind: t("type"), id: t("id"), name: t("name"), properties: t("properties"),
-		tenant: t("tenant"), organization: t("organization"), session: t("session"), device: t("device"),
-		location: t("location"), country: t("country"),
+		allow: t("allow"), allowed: t("allowed"), decision: t("decision"), reasons: told("reasons"), trust: told("trust"), risk: told("risk"),
+		subject: told("subject"), action: told("action"), resource: told("resource"), context: told("context"),
+		kind: told("type"), id: told("id"), name: told("name"), properties: told("properties"),
+		tenant: told("tenant"), organization: told("organization"), session: told("session"), device: told("device"),
+		location: told("location"), country: told("country"),
 		input: t("input"), result: t("result"), nd: t("nd_builtin_cache"),
 	}
 }
@@ -125,6 +134,9 @@ func text(v ast.Value) string {
 }
 
 func member(obj ast.Object, name *ast.Term) ast.Value {
+	if name == nil {
+		return nil
+	}
 	if t := obj.Get(name); t != nil {
 		return t.Value
 	}

@@ -73,7 +73,7 @@ func New(engine *eval.Engine, recorder Recorder, o Options) *PDP {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics(), names: newNames()}
+	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics(), names: newNames(o.MaskKeys)}
 	p.scratch.New = func() any { return &scratch{buf: make([]byte, 0, 4096)} }
 	return p
 }

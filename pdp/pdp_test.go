@@ -266,6 +266,42 @@ func TestMaskPolicy(t *testing.T) {
 	}
 }
 
+// What is masked in the input and the result must not stand in the parts of the
+// record that are taken from them.
+func TestMaskedIsNotDescribed(t *testing.T) {
+	const (
+		canary = "hunter2-canary"
+		policy = "package app\n\nanswer := {\"allow\": false, \"reasons\": [{\"code\": \"no\", \"token\": input.secret}], \"trust\": {\"token\": input.secret, \"risk\": 0.5}}"
+		asked  = `{"subject": {"type": "user", "id": "` + canary + `"}, "secret": "` + canary + `"}`
+	)
+	for _, tt := range []struct {
+		name, mask string
+		keys       []string
+	}{
+		{"by the policy", "package system.log\n\nmask contains \"/input/subject\"\n\nmask contains \"/input/secret\"\n\nmask contains \"/result\"", nil},
+		{"by a policy that fails", "package system.log\n\nmask := 7", nil},
+		{"by key", "package other", []string{"token", "secret", "id"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPoint(t, pdp.Options{MaskKeys: mask.NewKeys(tt.keys)}, policy, tt.mask)
+			d, err := p.Decide(t.Context(), &pdp.Query{Path: "app/answer", Input: parse(t, asked)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(d.JSON), canary) {
+				t.Errorf("the answer is masked: %s", d.JSON)
+			}
+			_, raw, err := p.log.Find(t.Context(), d.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(raw), canary) {
+				t.Errorf("the record holds what is masked: %s", raw)
+			}
+		})
+	}
+}
+
 func TestDecideBatch(t *testing.T) {
 	p := newPoint(t, pdp.Options{}, app)
 	queries := []pdp.Query{

@@ -70,7 +70,6 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 	}
 	d.Allowed = p.names.allows(d.Value)
 	p.classify(r, d.Value, d.Allowed, failure)
-	p.names.describe(r, q.Input)
 	if failure != nil {
 		r.ErrorCode, r.ErrorMessage = errorText(failure)
 	}
@@ -91,6 +90,7 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 	if d.Snapshot.Masks() {
 		docs = p.applyMask(ctx, q, d, now, docs)
 	}
+	p.names.describe(r, docs.input)
 	if docs.input != nil {
 		if r.Input, err = s.encodeMasked(docs.input, p.options.MaskKeys, "/input", &r.Masked); err != nil {
 			return fmt.Errorf("encode input: %w", err)
@@ -111,31 +111,36 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 	if len(r.Masked) == shown && !docs.changed {
 		d.JSON = r.Result // nothing is hidden: the answer is the same bytes
 	}
+	return p.fillResult(s, docs.result)
+}
+
+// fillAnswer encodes the answer, unless the record's bytes serve.
+func (p *PDP) fillAnswer(s *scratch, d *Decision) (err error) {
+	if d.Value == nil || d.JSON != nil {
+		return nil
+	}
+	if d.JSON, err = s.encode(d.Value); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
 	return nil
 }
 
-// fillAnswer encodes the answer, unless the record's bytes serve, and copies
-// from it what the record tells beside the result.
-func (p *PDP) fillAnswer(s *scratch, d *Decision) (err error) {
-	if d.Value == nil {
-		return nil
-	}
-	if d.JSON == nil {
-		if d.JSON, err = s.encode(d.Value); err != nil {
-			return fmt.Errorf("encode answer: %w", err)
-		}
-	}
-	obj, ok := d.Value.(ast.Object)
+// fillResult copies from a result, as the log may keep it, what the record
+// tells beside it. What is hidden there is hidden here; the record names the
+// place once.
+func (p *PDP) fillResult(s *scratch, result ast.Value) (err error) {
+	obj, ok := result.(ast.Object)
 	if !ok {
 		return nil
 	}
+	var named []string
 	if reasons, ok := member(obj, p.names.reasons).(*ast.Array); ok {
-		if s.record.Reasons, err = s.encode(reasons); err != nil {
+		if s.record.Reasons, err = s.encodeMasked(reasons, p.options.MaskKeys, "", &named); err != nil {
 			return fmt.Errorf("encode reasons: %w", err)
 		}
 	}
 	if trust, ok := member(obj, p.names.trust).(ast.Object); ok {
-		if s.record.Trust, err = s.encode(trust); err != nil {
+		if s.record.Trust, err = s.encodeMasked(trust, p.options.MaskKeys, "", &named); err != nil {
 			return fmt.Errorf("encode trust: %w", err)
 		}
 		if risk, ok := member(trust, p.names.risk).(ast.Number); ok {
