@@ -93,8 +93,16 @@ func TestMemory(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"fly"}, {"run", "-targets", "cerbos"}, {"run", "-targets", "opa,opa"}, {"run", "-connections", "0"},
-		{"run", "extra"}, {"run", "-rounds", "0"}, {"memory", "-size", "0"}, {"profile", "-target", "x"}, {"run", "-nothing"},
+		{},
+		{"fly"},
+		{"run", "-targets", "cerbos"},
+		{"run", "-targets", "opa,opa"},
+		{"run", "-connections", "0"},
+		{"run", "extra"},
+		{"run", "-rounds", "0"},
+		{"memory", "-size", "0"},
+		{"profile", "-target", "x"},
+		{"run", "-nothing"},
 	} {
 		if err := dispatch(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, errUsage) {
 			t.Errorf("%v: error %v", args, err)
