@@ -40,7 +40,8 @@ type Caller struct {
 	Scopes tokens.Scopes
 
 	token  *tokens.Token
-	listed bool // authn.certificates has a rule that fits
+	rule   *certificateCaller // of authn.certificates that fits the certificate
+	listed bool               // there is one
 }
 
 // TokenSource finds tokens by their secret; tokens.Store is one. It returns
@@ -94,7 +95,9 @@ func callerOf(leaf *x509.Certificate, rules []certificateCaller) Caller {
 	subject := leaf.Subject.String()
 	for i := range rules {
 		if r := &rules[i]; (r.san != "" && hasSAN(leaf, r.san)) || (r.subject != "" && r.subject == subject) {
-			return r.caller
+			c := r.caller
+			c.rule = r
+			return c
 		}
 	}
 	return Caller{Name: subject, Kind: Certificate}

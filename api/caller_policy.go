@@ -58,13 +58,14 @@ type generation struct {
 }
 
 // keptKey names a caller: a token as it was read, since its name and even its
-// id can come back with other scopes; a certificate by its name and the settings
-// that gave it its scopes.
+// id can come back with other scopes; a certificate by its name, the rule that
+// gave it its scopes, since two rules may give one name, and the settings.
 type keptKey struct {
 	kind     Kind
 	class    Class
 	token    *tokens.Token
 	name     string
+	rule     *certificateCaller
 	settings *settings
 }
 

@@ -2,9 +2,12 @@ package api_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/tokens"
@@ -79,6 +82,26 @@ func TestCallerPolicy(t *testing.T) {
 	g = newGate(t, store, api.GateOptions{Policy: p, Dev: true})
 	p.answer = api.CallerAnswer{Reason: "members only"}
 	step("an open route", handler(api.ClassDecide), "", 401, 10)
+}
+
+// Two certificates may have one name and different scopes.
+func TestCallerPolicyTellsCertificatesApart(t *testing.T) {
+	p := &policy{answer: api.CallerAnswer{Allowed: true, Cacheable: true}}
+	g := newGate(t, newStore(t, tokens.Options{}), api.GateOptions{Policy: p, Settings: api.AccessSettings{
+		Certificates: []api.CertificateRule{
+			{SAN: "a.test", Name: "svc", Scopes: []string{"decide"}},
+			{SAN: "b.test", Name: "svc", Scopes: []string{"decide", "admin"}},
+		},
+	}})
+	h := g.Stack(api.Main, g.Require(api.Route{Class: api.ClassDecide, Handler: "test"})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	for i, name := range []string{"a.test", "b.test", "a.test", "b.test"} {
+		leaf := &x509.Certificate{DNSNames: []string{name}, NotAfter: time.Now().AddDate(100, 0, 0)}
+		r := request("GET", "/", "")
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}}
+		if w := do(h, r); w.Code != http.StatusOK || len(p.asked) != min(i+1, 2) {
+			t.Errorf("%d: %d (%s), asked %d times", i, w.Code, w.Body, len(p.asked))
+		}
+	}
 }
 
 func TestCallerPolicyKeepsBounded(t *testing.T) {

@@ -105,7 +105,10 @@ func (g *Gate) admitsPeer(r *http.Request, req *Request, s *settings) *Error {
 // policyAllows asks the caller policy about a request that the table lets in,
 // or knows what it said.
 func (g *Gate) policyAllows(r *http.Request, req *Request, s *settings, bundle string) (challenge string, refused *Error) {
-	key := keptKey{kind: req.Caller.Kind, class: req.Class, token: req.Caller.token, name: req.Caller.Name, settings: s}
+	key := keptKey{
+		kind: req.Caller.Kind, class: req.Class, token: req.Caller.token,
+		name: req.Caller.Name, rule: req.Caller.rule, settings: s,
+	}
 	answer, known := g.kept.find(g.o.Policy.Generation(), key)
 	if !known {
 		var err error
