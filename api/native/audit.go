@@ -101,8 +101,9 @@ var errStop = errors.New("stop")
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint64, follow bool) {
 	out := newLines(w)
+	defer out.end()
 	if follow {
-		if err := out.control.Flush(); err != nil { // the header, before there is a record
+		if err := errors.Join(out.control.Flush(), out.rest()); err != nil { // the header, before there is a record
 			return
 		}
 	}
@@ -131,6 +132,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := newLines(w)
+	defer out.end()
 	line := func(name string, v any) {
 		body, err := json.Marshal(map[string]any{name: v})
 		if err == nil {
@@ -217,5 +219,17 @@ func (l *lines) write(line []byte, flush bool) error {
 	if err := l.control.Flush(); err != nil {
 		return fmt.Errorf("flush line: %w", err)
 	}
+	return l.rest()
+}
+
+// rest lets the stream stand idle between two lines: in HTTP/2 a deadline that
+// passes ends a stream even when nothing is being written.
+func (l *lines) rest() error {
+	if err := l.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("clear write deadline: %w", err)
+	}
 	return nil
 }
+
+// end bounds what net/http still writes at the end of the answer.
+func (l *lines) end() { _ = l.control.SetWriteDeadline(time.Now().Add(streamIdle)) } // the client may be gone

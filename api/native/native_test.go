@@ -24,8 +24,9 @@ const decisionID = "01a208ce-d865-727f-91cc-b5faa984d4d9"
 
 // site is the API over a real log in a temporary folder.
 type site struct {
-	log *audit.Log
-	url string
+	log    *audit.Log
+	routes http.Handler
+	url    string
 }
 
 func newSite(t *testing.T, now func() time.Time, verify native.Verifier) *site {
@@ -55,7 +56,7 @@ func newSite(t *testing.T, now func() time.Time, verify native.Verifier) *site {
 			t.Error(err)
 		}
 	})
-	return &site{log: log, url: server.URL}
+	return &site{log: log, routes: r, url: server.URL}
 }
 
 func (s *site) get(t *testing.T, path string) (status int, header http.Header, body string) {
@@ -190,6 +191,40 @@ func TestFollow(t *testing.T) {
 		if want := fmt.Sprintf(`{"seq":%d,`, receipt.Seq); !strings.HasPrefix(lines.Text(), want) {
 			t.Errorf("got %s, want %s", lines.Text(), want)
 		}
+	}
+}
+
+// deadlines is a connection that notes its write deadlines and whose client goes
+// away after a line.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	gone context.CancelFunc
+	idle []bool // for each line: the stream may stand idle behind it
+	last time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() && d.Body.Len() > 0 {
+		d.idle = append(d.idle, true)
+		d.gone()
+	}
+	d.last = t
+	return nil
+}
+
+// In HTTP/2 a write deadline that passes ends a stream that is idle.
+func TestFollowMayStandIdle(t *testing.T) {
+	s := newSite(t, atDecision, nil)
+	ctx, gone := context.WithCancel(t.Context())
+	defer gone()
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder(), gone: gone}
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/audit/records?follow=true&from=0", nil)
+	s.routes.ServeHTTP(w, r)
+	if len(w.idle) == 0 {
+		t.Error("the write deadline stands while the stream is idle")
+	}
+	if w.last.IsZero() {
+		t.Error("the end of the answer has no write deadline")
 	}
 }
 
