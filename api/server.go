@@ -25,10 +25,10 @@ const (
 	DefaultMaxConnections = 4096
 	// DefaultGrace is how long requests may take once the server is stopping.
 	DefaultGrace = 10 * time.Second
-	// MaxHeader bounds the request line and the header together, in bytes.
-	MaxHeader = 32 << 10
-	// ReadHeaderTimeout is how long they may take.
-	ReadHeaderTimeout = 5 * time.Second
+	// DefaultMaxHeader bounds the request line and the header together, in bytes.
+	DefaultMaxHeader = 32 << 10
+	// DefaultReadHeaderTimeout is how long they may take.
+	DefaultReadHeaderTimeout = 5 * time.Second
 	// IdleTimeout is how long a connection may wait for its next request.
 	IdleTimeout = 120 * time.Second
 )
@@ -55,8 +55,9 @@ type ServerOptions struct {
 	// AllowPlaintext allows others than loopback without TLS.
 	AllowPlaintext bool
 	Settings       ServerSettings
-	// Grace: 0 is DefaultGrace.
-	Grace time.Duration
+	// MaxHeader, ReadHeaderTimeout and Grace: 0 is the default of that name.
+	MaxHeader                int
+	ReadHeaderTimeout, Grace time.Duration
 	// Refusals gets connections that were turned away; nil: recorded nowhere.
 	Refusals *RefusalLog
 	// Now is the clock for the validity of certificates; nil: time.Now.
@@ -87,6 +88,12 @@ func NewServer(g *Gate, mount func(l Listener, r chi.Router), o ServerOptions) (
 	}
 	if o.Grace <= 0 {
 		o.Grace = DefaultGrace
+	}
+	if o.MaxHeader <= 0 {
+		o.MaxHeader = DefaultMaxHeader
+	}
+	if o.ReadHeaderTimeout <= 0 {
+		o.ReadHeaderTimeout = DefaultReadHeaderTimeout
 	}
 	s := &Server{
 		gate: g, mount: mount, o: o,
@@ -268,11 +275,11 @@ func (s *Server) server(requests context.Context, l Listener, b *boundListener) 
 	s.mount(l, router)
 	srv := &http.Server{
 		Handler:           s.gate.Stack(l, router),
-		ReadHeaderTimeout: ReadHeaderTimeout,
-		ReadTimeout:       middleware.BodyGrace,
+		ReadHeaderTimeout: s.o.ReadHeaderTimeout,
+		ReadTimeout:       max(middleware.BodyGrace, s.o.ReadHeaderTimeout),
 		WriteTimeout:      middleware.WriteStall,
 		IdleTimeout:       IdleTimeout,
-		MaxHeaderBytes:    MaxHeader - headerSlack,
+		MaxHeaderBytes:    max(s.o.MaxHeader-headerSlack, 1), // 0 would be a megabyte
 		ConnState:         b.state,
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          log.New(debugLog{s.o.Logger}, "", 0),

@@ -157,16 +157,23 @@ func TestListeners(t *testing.T) {
 }
 
 func TestHeaderLimits(t *testing.T) {
+	const refused = "HTTP/1.1 431"
 	g := devGate(t, api.AccessSettings{})
-	s, _ := start(t, g, everything(g, api.ClassDecide, ok), api.ServerOptions{Addr: "127.0.0.1:0"})
-	for n, want := range map[int]string{30 << 10: "HTTP/1.1 200", 33 << 10: "HTTP/1.1 431"} {
-		c := dial(t, s, api.Main)
-		if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", strings.Repeat("a", n)); err != nil {
-			t.Log(err) // answered before all was written
-		}
-		line, _ := bufio.NewReader(c).ReadString('\n')
-		if !strings.HasPrefix(line, want) {
-			t.Errorf("%d bytes of header: %q", n, line)
+	for most, want := range map[int]map[int]string{
+		0:        {30 << 10: "HTTP/1.1 200", 33 << 10: refused},
+		16 << 10: {14 << 10: "HTTP/1.1 200", 17 << 10: refused},
+		4 << 10:  {3 << 10: "HTTP/1.1 200", 5 << 10: refused},
+	} {
+		s, _ := start(t, g, everything(g, api.ClassDecide, ok), api.ServerOptions{Addr: "127.0.0.1:0", MaxHeader: most})
+		for n, want := range want {
+			c := dial(t, s, api.Main)
+			if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", strings.Repeat("a", n)); err != nil {
+				t.Log(err) // answered before all was written
+			}
+			line, _ := bufio.NewReader(c).ReadString('\n')
+			if !strings.HasPrefix(line, want) {
+				t.Errorf("bound of %d: %d bytes of header: %q", most, n, line)
+			}
 		}
 	}
 }
