@@ -113,6 +113,9 @@ func (s *Server) dataPatch(w http.ResponseWriter, r *http.Request) {
 	}
 	err = s.write(r, c, func(d *eval.Draft) error {
 		for _, step := range steps {
+			if err := r.Context().Err(); err != nil { // each step copies what it changes
+				return err
+			}
 			if err := d.Patch(step.op, step.path, step.value); err != nil {
 				return err
 			}
