@@ -27,8 +27,8 @@ type ServerConfig struct {
 	Open []string `key:"open" reload:"yes"`
 	// Requests in work at one time; above it 503 with `Retry-After`.
 	MaxInFlight int `key:"max_in_flight"`
-	// Connections open at one time on one listener; above it new ones wait
-	// for their turn to be accepted.
+	// Connections open at one time on one listener; above it new ones are
+	// answered 503 with `Retry-After` and closed.
 	MaxConnections int `key:"max_connections"`
 	// Time to send the header of a request.
 	ReadHeaderTimeout time.Duration `key:"read_header_timeout"`
