@@ -108,7 +108,17 @@ type Query struct {
 	Strict     bool
 	Observe    Observe
 	Unrecorded bool // the caller records for itself
+
+	// Fault tells that the question could not be understood: nothing is
+	// evaluated, the fault is the error of the decision and is recorded as such,
+	// with as much of the input as there is.
+	Fault *Fault
 }
+
+// Fault is what is wrong with a question.
+type Fault struct{ Code, Message string }
+
+func (f *Fault) Error() string { return f.Code + ": " + f.Message }
 
 // Observe asks for what a person who looks into a decision wants to see.
 type Observe struct {
@@ -145,7 +155,7 @@ func (d *Decision) Release() {
 
 // Decide evaluates the query, records the outcome and returns it. When the
 // evaluation fails the failure is recorded and returned, together with a
-// Decision that has an id and no value; for the standard decision it is a
+// Decision that has an id and no value; for the standard decisions it is a
 // denial with reason policy_error instead. Errors that wrap ErrUnrecorded mean
 // that nothing may be answered.
 func (p *PDP) Decide(ctx context.Context, q *Query) (*Decision, error) {
@@ -233,18 +243,23 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 		snapshot = p.engine.Active()
 	}
 	started := time.Now()
-	res, evalErr := snapshot.Eval(ctx, &eval.Query{
-		Path: q.Path, Input: q.Input, Now: now, Strict: q.Strict,
-		Metrics: q.Observe.Metrics, Instrument: q.Observe.Instrument,
-		Trace: q.Observe.Trace, RuleLabels: q.Observe.RuleLabels, StackTraces: q.Observe.StackTraces,
-	})
+	var res eval.Result
+	if q.Fault != nil {
+		evalErr = q.Fault
+	} else {
+		res, evalErr = snapshot.Eval(ctx, &eval.Query{
+			Path: q.Path, Input: q.Input, Now: now, Strict: q.Strict,
+			Metrics: q.Observe.Metrics, Instrument: q.Observe.Instrument,
+			Trace: q.Observe.Trace, RuleLabels: q.Observe.RuleLabels, StackTraces: q.Observe.StackTraces,
+		})
+	}
 	took := time.Since(started)
 	d = &Decision{ID: id, Value: res.Value, Snapshot: snapshot, Result: res, pdp: p, scratch: p.scratch.Get().(*scratch)}
 	failure := evalErr
 	if evalErr != nil {
 		d.Value = nil
-		if q.Path == StandardPath {
-			d.Value, evalErr = denyPolicyError(failure), nil
+		if deny := standardDenial(q, failure); deny != nil {
+			d.Value, evalErr = deny, nil
 		}
 	}
 	if err := p.fill(ctx, q, d, failure, now, took); err != nil {

@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -168,6 +169,9 @@ func (p *PDP) classify(r *audit.Record, value ast.Value, allowed bool, failure e
 }
 
 func errorText(err error) (code, message string) {
+	if f, ok := errors.AsType[*Fault](err); ok {
+		return f.Code, f.Message
+	}
 	if code = eval.ErrorCode(err); code == "" {
 		code = "evaluation_error"
 	}
