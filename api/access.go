@@ -11,11 +11,13 @@ const (
 	Management                 // server.admin_addr
 	Diagnostic                 // server.diagnostic_addr
 	listeners
+	// GRPC is server.grpc_addr, which others than Server serve.
+	GRPC
 )
 
 // String is the configuration key.
 func (l Listener) String() string {
-	return [...]string{"addr", "admin_addr", "diagnostic_addr", ""}[min(l, listeners)]
+	return [...]string{"addr", "admin_addr", "diagnostic_addr", "", "grpc_addr", ""}[min(l, GRPC+1)]
 }
 
 // Class is a kind of route: all routes of a class have the same callers.

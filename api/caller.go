@@ -20,7 +20,7 @@ const (
 	Open                    // not known, on a route that is open by configuration
 	Token                   // by a bearer token
 	Certificate             // by a client certificate
-	Peer                    // by its address, on /authz/forward
+	Peer                    // by its address, on /authz/forward and over gRPC
 )
 
 // String names the kind.

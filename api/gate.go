@@ -27,6 +27,9 @@ const (
 	DefaultCryptoBody  = 16 << 20
 )
 
+// forwardPath is the path behind which ClassForward has that of another request.
+const forwardPath = "/authz/forward"
+
 // overloadRetry is what Retry-After says above the bounds: what is in flight is
 // answered within a fraction of it.
 const overloadRetry = time.Second
@@ -44,6 +47,9 @@ type AccessSettings struct {
 	// TrustedPeers are the networks that may ask on /authz/forward without a
 	// certificate; nil: loopback.
 	TrustedPeers []netip.Prefix
+	// CheckPeers are the networks that may ask over gRPC without a certificate;
+	// nil: loopback.
+	CheckPeers []netip.Prefix
 	// MaxInFlight bounds the requests being answered; 0: DefaultMaxInFlight.
 	MaxInFlight int
 	// RequestBody, DataBody and CryptoBody bound bodies, in bytes, of decisions,
@@ -58,6 +64,7 @@ type settings struct {
 	certificates []certificateCaller
 	proxies      []netip.Prefix
 	peers        []netip.Prefix
+	checkPeers   []netip.Prefix
 	maxInFlight  int
 	bodies       [3]int64 // by limit
 }
@@ -77,14 +84,18 @@ func (a AccessSettings) check() (*settings, error) {
 	}
 	s := &settings{
 		openDecide: len(a.Open) > 0, certificates: certificates, maxInFlight: a.MaxInFlight,
-		proxies: slices.Clone(a.TrustedProxies), peers: slices.Clone(a.TrustedPeers),
+		proxies: slices.Clone(a.TrustedProxies), peers: slices.Clone(a.TrustedPeers), checkPeers: slices.Clone(a.CheckPeers),
 		bodies: [3]int64{requestBody: a.RequestBody, dataBody: a.DataBody, cryptoBody: a.CryptoBody},
 	}
 	if s.maxInFlight == 0 {
 		s.maxInFlight = DefaultMaxInFlight
 	}
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	if a.TrustedPeers == nil {
-		s.peers = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+		s.peers = loopback
+	}
+	if a.CheckPeers == nil {
+		s.checkPeers = loopback
 	}
 	for i, byDefault := range [...]int64{requestBody: DefaultRequestBody, dataBody: DefaultDataBody, cryptoBody: DefaultCryptoBody} {
 		if s.bodies[i] == 0 {
@@ -169,7 +180,7 @@ func (g *Gate) BodyLimit(c Class) int64 { return g.live.Load().bodies[g.table[c]
 // its Request, header fields, addresses, ids, and one spelling of its path. A
 // panic that gets here is answered in RFC 9457.
 func (g *Gate) Stack(l Listener, routes http.Handler) http.Handler {
-	h := middleware.CleanPath()(routes)
+	h := middleware.CleanPath(forwardPath)(routes)
 	h = middleware.CorrelationID(func(r *http.Request, c middleware.Correlation) {
 		FromContext(r.Context()).Correlation = c
 	})(h)

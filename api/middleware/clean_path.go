@@ -12,14 +12,16 @@ import (
 // spelling: URL.RawPath is empty, or holds only those escapes that mean
 // something else unescaped, %2F in a segment above all. So a router that goes
 // by RawPath finds /v1/d%61ta where /v1/data is, and keeps a%2Fb one segment.
-func CleanPath() func(http.Handler) http.Handler {
+// Paths below one of verbatim stay as they came: what follows there is the path
+// of another request, which must be judged as it was made.
+func CleanPath(verbatim ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			p := r.URL.RawPath
 			if p == "" {
 				p = r.URL.Path
 			}
-			if r.Method == http.MethodConnect || p == "" || p[0] != '/' {
+			if r.Method == http.MethodConnect || p == "" || p[0] != '/' || below(p, verbatim) {
 				next.ServeHTTP(w, r)
 				return
 			}
@@ -35,6 +37,15 @@ func CleanPath() func(http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+func below(p string, folders []string) bool {
+	for _, f := range folders {
+		if rest, ok := strings.CutPrefix(p, f); ok && rest != "" && rest[0] == '/' {
+			return true
+		}
+	}
+	return false
 }
 
 // cleaned removes empty segments and dots, and keeps a slash at the end.

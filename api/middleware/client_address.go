@@ -39,13 +39,14 @@ func (c Client) Loopback() bool {
 func ClientAddress(trusted func() []netip.Prefix, found func(*http.Request, Client)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			found(r, clientOf(r, trusted()))
+			found(r, ClientOf(r, trusted()))
 			next.ServeHTTP(w, r)
 		})
 	}
 }
 
-func clientOf(r *http.Request, trusted []netip.Prefix) Client {
+// ClientOf is where one request came from, with these networks trusted.
+func ClientOf(r *http.Request, trusted []netip.Prefix) Client {
 	var c Client
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.Peer = ap.Addr().Unmap().WithZone("")

@@ -43,6 +43,19 @@ func CorrelationID(found func(*http.Request, Correlation)) func(http.Handler) ht
 	}
 }
 
+// CorrelationOf reads the ids from the values of X-Correlation-Id, X-Request-Id
+// and traceparent, each empty when there is none.
+func CorrelationOf(correlation, request, parent string) Correlation {
+	if correlation == "" {
+		correlation = request
+	}
+	c := Correlation{TraceID: traceID(parent)}
+	if validCorrelation(correlation) {
+		c.ID = correlation
+	}
+	return c
+}
+
 func validCorrelation(s string) bool {
 	if s == "" || len(s) > maxCorrelation {
 		return false

@@ -42,17 +42,29 @@ func (f *InFlight) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{f.refused, f.gauge}
 }
 
+// Enter counts a request in, unless there are too many; one that was let in must
+// Leave.
+func (f *InFlight) Enter() bool {
+	if f.now.Add(1) > f.most.Load() {
+		f.now.Add(-1)
+		f.refused.Inc()
+		return false
+	}
+	return true
+}
+
+// Leave counts a request out.
+func (f *InFlight) Leave() { f.now.Add(-1) }
+
 // Limit gives a request above the bound to refuse.
 func (f *InFlight) Limit(refuse func(http.ResponseWriter, *http.Request)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if f.now.Add(1) > f.most.Load() {
-				f.now.Add(-1)
-				f.refused.Inc()
+			if !f.Enter() {
 				refuse(w, r)
 				return
 			}
-			defer f.now.Add(-1)
+			defer f.Leave()
 			next.ServeHTTP(w, r)
 		})
 	}
