@@ -46,7 +46,8 @@ func (a *app) openServer() (err error) {
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
-		Grace: c.Server.DrainTimeout, Refusals: a.refusals, Now: a.now, Logger: a.logger,
+		MaxHeader: int(c.Server.MaxHeader), ReadHeaderTimeout: c.Server.ReadHeaderTimeout,
+		Grace: max(c.Server.DrainTimeout, 1), Refusals: a.refusals, Now: a.now, Logger: a.logger,
 	})
 	return err
 }
@@ -118,6 +119,7 @@ func accessSettings(c *Config) (api.AccessSettings, error) {
 			SAN: cert.SAN, Subject: cert.Subject, Name: cert.Name, Scopes: cert.Scopes,
 		})
 	}
+	s.TrustedPeers = []netip.Prefix{} // not nil: an empty list is nobody, not the default
 	for _, text := range c.ForwardAuth.TrustedProxies {
 		prefix, err := parsePrefix(text)
 		if err != nil {
