@@ -302,6 +302,23 @@ func TestMaskedIsNotDescribed(t *testing.T) {
 	}
 }
 
+// A built-in's error may quote its operand.
+func TestMaskedIsNotInErrors(t *testing.T) {
+	const canary = "hunter2-canary"
+	p := newPoint(t, pdp.Options{MaskKeys: mask.NewKeys([]string{"password"})}, "package app\n\nn := to_number(input.password)")
+	d, err := p.Decide(t.Context(), &pdp.Query{Path: "app/n", Input: parse(t, `{"password": "`+canary+`"}`), Strict: true})
+	if err == nil || d == nil {
+		t.Fatalf("got %v, %v", d, err)
+	}
+	_, raw, err := p.log.Find(t.Context(), d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(raw); strings.Contains(text, canary) || !strings.Contains(text, "eval_builtin_error") {
+		t.Errorf("got record %s", text)
+	}
+}
+
 func TestDecideBatch(t *testing.T) {
 	p := newPoint(t, pdp.Options{}, app)
 	queries := []pdp.Query{

@@ -13,6 +13,10 @@ import (
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
+// errorHidden stands in a record for the message of a failure, which may quote a
+// value that is masked.
+const errorHidden = "not kept, since the input holds masked values"
+
 // maxScratch is the largest buffer that is kept for the next decision.
 const maxScratch = 1 << 20
 
@@ -76,6 +80,9 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 	}
 	if err := p.fillDocuments(ctx, q, d, now); err != nil {
 		return err
+	}
+	if failure != nil && len(r.Masked)+len(r.Erased) > 0 {
+		r.ErrorMessage = errorHidden
 	}
 	return p.fillAnswer(s, d)
 }
