@@ -230,6 +230,49 @@ func TestMasking(t *testing.T) {
 	}
 }
 
+// TestMaskedElsewhere sends values that are masked in input or result, and that
+// the record would tell in another place too.
+func TestMaskedElsewhere(t *testing.T) {
+	t.Parallel()
+	password := map[string]any{"password": canary}
+	subject := map[string]any{"subject": map[string]any{"type": "user", "id": canary}}
+	const maskRule = "package system.log\n\nmask contains \"/input/subject/id\"\n"
+	for _, c := range []struct {
+		name, rule string
+		modules    []string
+		args       []string
+		input      any
+	}{
+		{name: "reasons", rule: `n := {"allow": false, "reasons": [{"code": "c", "password": input.password}]}`, input: password},
+		{name: "trust", rule: `n := {"allow": false, "trust": {"token": input.password}}`, input: password},
+		{name: "conflict", rule: `n[k] := v if { some k in [input.password]; some v in [1, 2] }`, input: password},
+		{name: "print", rule: `n := 1 if print(input.password)`, input: password},
+		{name: "trace", rule: `n := 1 if trace(input.password)`, input: password},
+		{name: "subject, by key", rule: `n := 1`, args: []string{"--set", "audit.mask_keys=id"}, input: subject},
+		{name: "subject, by rule", rule: `n := 1`, modules: []string{maskRule}, input: subject},
+		{
+			name: "session, by key", rule: `n := 1`, args: []string{"--set", "audit.mask_keys=session"},
+			input: map[string]any{"context": map[string]any{"session": canary}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			bundle := testBundle(t, append(c.modules, "package leak\n\n"+c.rule+"\n")...)
+			s := servertest.Start(t, servertest.Options{
+				Args: append([]string{"--standard-policies=false", "--bundle", bundle, "--set", "limits.evaluation=20s"}, c.args...),
+			})
+			a := s.Decide("leak/n?explain=full", c.input)
+			if a.DecisionID() == "" {
+				t.Fatalf("no decision: %d %s", a.Status, a.Body)
+			}
+			s.Stop()
+			if found := search(t, s, canary); len(found) > 0 {
+				t.Errorf("a secret was written:\n%s", strings.Join(found, "\n"))
+			}
+		})
+	}
+}
+
 // search looks for a text in every file of the data folder and in what the server
 // said.
 func search(t *testing.T, s *servertest.Server, text string) (found []string) {

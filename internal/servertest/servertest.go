@@ -137,9 +137,10 @@ func Launch(t testing.TB, o Options) *Server {
 	return s
 }
 
-// Environ is the environment without what would configure a server.
+// Environ is the environment without what would configure a server. Processes
+// with the race detector do not sleep a second at their end.
 func Environ() []string {
-	var list []string
+	list := []string{"GORACE=atexit_sleep_ms=0"}
 	for _, entry := range os.Environ() {
 		if !strings.HasPrefix(entry, "VERDICT_") {
 			list = append(list, entry)
