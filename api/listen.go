@@ -104,9 +104,9 @@ func (b *boundListener) Accept() (net.Conn, error) {
 	}
 }
 
-// turnAway answers 503, whatever was asked. The answer is followed by the end of
-// the stream and by a bounded reading of what the client sent: to close at once
-// would throw the answer away with it.
+// turnAway answers 503, whatever is asked, once something is. The answer is
+// followed by the end of the stream and by a bounded reading of what the client
+// sent: to close at once would throw the answer away with it.
 func (b *boundListener) turnAway(conn net.Conn) {
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(turnAwayTime)); err != nil {
@@ -127,6 +127,11 @@ func (b *boundListener) turnAway(conn net.Conn) {
 		c = c.Clone()
 		c.NextProtos = []string{"http/1.1"}
 		out = tls.Server(conn, c)
+	}
+	// An answer that comes before its request is none to a client: it takes the
+	// connection for broken.
+	if _, err := out.Read(make([]byte, 1<<10)); err != nil {
+		return
 	}
 	if _, err := io.WriteString(out, turnedAway); err != nil {
 		return
