@@ -19,6 +19,11 @@ func (s *Store) Prepare() (commit func(), err error) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if now, err := statFile(s.path); err != nil || now != state {
+			// It changed meanwhile: what was revoked since must not come back.
+			_ = s.refreshLocked() // logged there
+			return
+		}
 		s.swap(list, state)
 	}, nil
 }

@@ -96,6 +96,25 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// What is revoked between the two steps of a reload stays revoked.
+func TestCommitTakesNoOldFile(t *testing.T) {
+	dir, now := t.TempDir(), newClock()
+	cli := open(t, dir, tokens.Options{})
+	secret := create(t, cli, "a", "decide")
+	server := open(t, dir, tokens.Options{Now: now.Now})
+	commit, err := server.Prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cli.Revoke(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	if _, err := server.Lookup(secret); !errors.Is(err, tokens.ErrUnknown) {
+		t.Errorf("the revoked token: %v", err)
+	}
+}
+
 // told collects what Changed is told.
 type told struct {
 	mu   sync.Mutex
