@@ -283,17 +283,17 @@ func largeBodies(t *testing.T, s *servertest.Server, writes bool) {
 	}
 }
 
-// TestSlowClients sends headers and bodies a byte at a time, and reads answers
-// not at all. The connections are closed, others are served meanwhile.
+// TestSlowClients sends headers and bodies a byte at a time. The connections are
+// closed, others are served meanwhile.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	s := servertest.Start(t, servertest.Options{Args: plain(t)})
+	s := servertest.Start(t, servertest.Options{Args: plain(t, "--set", "server.read_header_timeout=1s")})
 	for name, c := range map[string]struct {
 		head   string
 		within time.Duration
 	}{
-		"header":  {"POST /v1/data/app/allow HTTP/1.1\r\nHost: x\r\nX-A: ", 8 * time.Second},
-		"nothing": {"", 8 * time.Second},
+		"header":  {"POST /v1/data/app/allow HTTP/1.1\r\nHost: x\r\nX-A: ", 4 * time.Second},
+		"nothing": {"", 4 * time.Second},
 		"body":    {"POST /v1/data/app/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{", 16 * time.Second},
 		"chunks":  {"POST /v1/data/app/allow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 16 * time.Second},
 	} {
