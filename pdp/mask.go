@@ -65,3 +65,37 @@ func maskEvent(q *Query, d *Decision, docs documents) ast.Object {
 	put("nd_builtin_cache", docs.nd)
 	return event
 }
+
+// withoutArguments removes from the non-deterministic results the calls that had
+// arguments: their text is a key there, and may hold what is masked elsewhere.
+// erased gets the built-ins that lost a call. What has no arguments, such as the
+// clock, stays.
+func withoutArguments(nd ast.Value, erased *[]string) ast.Value {
+	calls, ok := nd.(ast.Object)
+	if !ok {
+		return nd
+	}
+	kept := ast.NewObject()
+	calls.Foreach(func(name, results *ast.Term) {
+		byArguments, ok := results.Value.(ast.Object)
+		if !ok {
+			return
+		}
+		plain := ast.NewObject()
+		byArguments.Foreach(func(arguments, result *ast.Term) {
+			if list, ok := arguments.Value.(*ast.Array); ok && list.Len() == 0 {
+				plain.Insert(arguments, result)
+			}
+		})
+		if plain.Len() < byArguments.Len() {
+			*erased = append(*erased, "/nd_builtin_cache/"+text(name.Value))
+		}
+		if plain.Len() > 0 {
+			kept.Insert(name, ast.NewTerm(plain))
+		}
+	})
+	if kept.Len() == 0 {
+		return nil
+	}
+	return kept
+}

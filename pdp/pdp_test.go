@@ -230,6 +230,37 @@ func TestMaskKeys(t *testing.T) {
 	}
 }
 
+// TestMaskedArguments wants no masked value among the arguments of
+// non-deterministic calls, and the clock kept.
+func TestMaskedArguments(t *testing.T) {
+	p := newPoint(t, pdp.Options{MaskKeys: mask.NewKeys([]string{"password"})},
+		"package app\n\ndraw := [rand.intn(input.password, 10), rand.intn(input.name, 10), time.now_ns()]")
+	for input, want := range map[string]string{
+		`{"name": "n", "password": "canary"}`: `["/nd_builtin_cache/rand.intn"]`,
+		`{"name": "n"}`:                       `[]`,
+	} {
+		d, err := p.Decide(t.Context(), &pdp.Query{Path: "app/draw", Input: parse(t, input)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, raw, err := p.log.Find(t.Context(), d.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := p.record(t, d.ID)
+		erased, err := json.Marshal(rec["erased"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(raw), "canary") || want != "[]" && string(erased) != want {
+			t.Errorf("%s: erased %s in %s", input, erased, raw)
+		}
+		if d.Value != nil && !strings.Contains(string(raw), "time.now_ns") {
+			t.Errorf("%s: the clock is not kept: %s", input, raw)
+		}
+	}
+}
+
 func TestMaskPolicy(t *testing.T) {
 	for _, tt := range []struct {
 		name, policy string

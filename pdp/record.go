@@ -104,6 +104,9 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 			return fmt.Errorf("encode input: %w", err)
 		}
 	}
+	if len(r.Masked)+len(r.Erased) > 0 {
+		docs.nd = withoutArguments(docs.nd, &r.Erased)
+	}
 	if docs.nd != nil {
 		if r.ND, err = s.encodeMasked(docs.nd, p.options.MaskKeys, "/nd_builtin_cache", &r.Masked); err != nil {
 			return fmt.Errorf("encode non-deterministic results: %w", err)
