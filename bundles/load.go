@@ -30,11 +30,19 @@ var ErrTooLarge = errors.New("bundle exceeds a limit")
 
 // Limits bound what a bundle may hold. A zero field means its default.
 type Limits struct {
+	Packed   int64 // bytes of the archive; default 64 MiB
 	Unpacked int64 // bytes of all files together; default 512 MiB
-	Files    int   // default 20,000
+	Files    int   // entries of the archive; default 20,000
+	Ratio    int   // how many times its size an archive may unpack to; default 200
 }
 
 func (l Limits) withDefaults() Limits {
+	if l.Packed == 0 {
+		l.Packed = 64 << 20
+	}
+	if l.Ratio == 0 {
+		l.Ratio = 200
+	}
 	if l.Unpacked == 0 {
 		l.Unpacked = 512 << 20
 	}
@@ -121,7 +129,7 @@ func convert(name string, content *bundle.Bundle, hasManifest bool) (*eval.Bundl
 			continue
 		}
 		digest.add(raw.Path, raw.Value)
-		if err := addData(b, raw.Path, raw.Value); err != nil {
+		if err := addData(b, raw.Path, raw.Value, maxDataDepth); err != nil {
 			return nil, fmt.Errorf("bundle %s: %w", name, err)
 		}
 	}
@@ -146,7 +154,7 @@ func convert(name string, content *bundle.Bundle, hasManifest bool) (*eval.Bundl
 }
 
 // addData parses a data file and puts it below the folder it lies in.
-func addData(b *eval.Bundle, file string, raw []byte) error {
+func addData(b *eval.Bundle, file string, raw []byte, depth int) error {
 	var value ast.Value
 	var err error
 	if path.Ext(file) == ".json" {

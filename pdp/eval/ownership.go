@@ -50,7 +50,7 @@ func baseRules(bundles []*Bundle) ([]baseRule, error) {
 				return nil, err
 			}
 			for _, r := range m.Parsed.Rules {
-				rules = append(rules, baseRule{bundle: b.Name, pkg: pkg, path: slices.Concat([]string(pkg), headPath(r))})
+				rules = append(rules, baseRule{bundle: b.Name, pkg: pkg, path: slices.Concat([]string(pkg), RuleName(r))})
 			}
 		}
 	}
@@ -62,15 +62,15 @@ func baseRules(bundles []*Bundle) ([]baseRule, error) {
 // module's own.
 func (r *baseRule) meets(pkg []string, m *Module) []string {
 	for _, rule := range m.Parsed.Rules {
-		if at := slices.Concat(pkg, headPath(rule)); overlaps(at, r.path) {
+		if at := slices.Concat(pkg, RuleName(rule)); overlaps(at, r.path) {
 			return at
 		}
 	}
 	return nil
 }
 
-// headPath is where a rule stands in its package.
-func headPath(r *ast.Rule) []string {
+// RuleName is where a rule stands in its package, as far as that is fixed.
+func RuleName(r *ast.Rule) []string {
 	var path []string
 	for i, term := range r.Head.Ref().GroundPrefix() {
 		switch v := term.Value.(type) {
