@@ -73,6 +73,7 @@ const (
 	requestBody limit = iota
 	dataBody
 	cryptoBody
+	bundleBody
 )
 
 // rule is one row of the access table.
@@ -104,7 +105,7 @@ func accessTable() [classes]rule {
 		ClassStatus:      {name: "status", scopes: tokens.AuditRead, manages: true},
 		ClassAudit:       {name: "audit", scopes: tokens.AuditRead, manages: true},
 		ClassBundleRead:  {name: "bundles:read", bundle: true, read: true},
-		ClassBundleWrite: {name: "bundles:write", bundle: true, manages: true, body: dataBody},
+		ClassBundleWrite: {name: "bundles:write", bundle: true, manages: true, body: bundleBody},
 		ClassEncrypt:     {name: "keys:encrypt", scopes: tokens.KeysEncrypt, body: cryptoBody},
 		ClassDecrypt:     {name: "keys:decrypt", scopes: tokens.KeysDecrypt, body: cryptoBody},
 		ClassSessions:    {name: "sessions", scopes: tokens.Sessions},

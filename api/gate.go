@@ -25,6 +25,9 @@ const (
 	DefaultRequestBody = 1 << 20
 	DefaultDataBody    = 64 << 20
 	DefaultCryptoBody  = 16 << 20
+	// DefaultBundleBody leaves room above the bound on bundles, so that it is
+	// their own gate that refuses and records.
+	DefaultBundleBody = 129 << 20
 )
 
 // forwardPath is the path behind which ClassForward has that of another request.
@@ -52,10 +55,10 @@ type AccessSettings struct {
 	CheckPeers []netip.Prefix
 	// MaxInFlight bounds the requests being answered; 0: DefaultMaxInFlight.
 	MaxInFlight int
-	// RequestBody, DataBody and CryptoBody bound bodies, in bytes, of decisions,
-	// of data, policies and bundles, and of encryption; 0: the default of that
-	// name.
-	RequestBody, DataBody, CryptoBody int64
+	// RequestBody, DataBody, CryptoBody and BundleBody bound bodies, in bytes, of
+	// decisions, of data and policies, of encryption, and of bundles; 0: the
+	// default of that name.
+	RequestBody, DataBody, CryptoBody, BundleBody int64
 }
 
 // settings is a checked AccessSettings; it is exchanged whole.
@@ -66,7 +69,7 @@ type settings struct {
 	peers        []netip.Prefix
 	checkPeers   []netip.Prefix
 	maxInFlight  int
-	bodies       [3]int64 // by limit
+	bodies       [4]int64 // by limit
 }
 
 func (a AccessSettings) check() (*settings, error) {
@@ -75,7 +78,7 @@ func (a AccessSettings) check() (*settings, error) {
 			return nil, fmt.Errorf("server.open: %q cannot be opened, only decide can", name)
 		}
 	}
-	if a.MaxInFlight < 0 || a.RequestBody < 0 || a.DataBody < 0 || a.CryptoBody < 0 {
+	if a.MaxInFlight < 0 || a.RequestBody < 0 || a.DataBody < 0 || a.CryptoBody < 0 || a.BundleBody < 0 {
 		return nil, errors.New("server.max_in_flight and limits must not be negative")
 	}
 	certificates, err := parseCertificateRules(a.Certificates)
@@ -85,7 +88,7 @@ func (a AccessSettings) check() (*settings, error) {
 	s := &settings{
 		openDecide: len(a.Open) > 0, certificates: certificates, maxInFlight: a.MaxInFlight,
 		proxies: slices.Clone(a.TrustedProxies), peers: slices.Clone(a.TrustedPeers), checkPeers: slices.Clone(a.CheckPeers),
-		bodies: [3]int64{requestBody: a.RequestBody, dataBody: a.DataBody, cryptoBody: a.CryptoBody},
+		bodies: [4]int64{requestBody: a.RequestBody, dataBody: a.DataBody, cryptoBody: a.CryptoBody, bundleBody: a.BundleBody},
 	}
 	if s.maxInFlight == 0 {
 		s.maxInFlight = DefaultMaxInFlight
@@ -97,7 +100,7 @@ func (a AccessSettings) check() (*settings, error) {
 	if a.CheckPeers == nil {
 		s.checkPeers = loopback
 	}
-	for i, byDefault := range [...]int64{requestBody: DefaultRequestBody, dataBody: DefaultDataBody, cryptoBody: DefaultCryptoBody} {
+	for i, byDefault := range [...]int64{requestBody: DefaultRequestBody, dataBody: DefaultDataBody, cryptoBody: DefaultCryptoBody, bundleBody: DefaultBundleBody} {
 		if s.bodies[i] == 0 {
 			s.bodies[i] = byDefault
 		}
