@@ -1,5 +1,6 @@
 // Package native is verdict's own API below /api/v1: what the server is doing,
-// and the audit log record by record. Errors are RFC 9457 problems.
+// the audit log record by record, and the bundles that decide. Errors are RFC
+// 9457 problems.
 package native
 
 import (
@@ -13,6 +14,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/internal/problem"
 )
 
@@ -35,12 +37,13 @@ type Log interface {
 // that encodes as JSON; so does the report.
 type Verifier func(ctx context.Context, progress func(any)) (report any, err error)
 
-// Options are what the API shows and asks. All are required.
+// Options are what the API shows and asks. All but Bundles are required.
 type Options struct {
-	Log    Log
-	Status func() any // encodes as JSON
-	Verify Verifier
-	Logger zerolog.Logger
+	Log     Log
+	Status  func() any // encodes as JSON
+	Verify  Verifier
+	Bundles *bundles.Service // nil: there are no routes for bundles
+	Logger  zerolog.Logger
 }
 
 // Server serves /api/v1.
@@ -64,6 +67,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	get("/api/v1/audit/records", api.ClassAudit, s.records)
 	get("/api/v1/audit/records/{seq}", api.ClassAudit, s.record)
 	get("/api/v1/audit/verify", api.ClassAudit, s.verify)
+	if s.o.Bundles != nil {
+		s.mountBundles(r, require)
+	}
 }
 
 // status answers what the server is doing.

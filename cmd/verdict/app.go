@@ -25,6 +25,7 @@ import (
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/policies"
 	"github.com/verdict-pdp/verdict/storage/segment"
+	"github.com/verdict-pdp/verdict/storage/state"
 )
 
 // recordTimeout bounds what records of start and reload may take.
@@ -44,7 +45,9 @@ type app struct {
 	store    *segment.Store
 	log      *audit.Log
 	engine   *eval.Engine
-	bundles  []*eval.Bundle
+	bundles  []*eval.Bundle // that answered first
+	state    *state.Store
+	pushed   *bundles.Service
 	pdp      *pdp.PDP
 	tokens   *tokens.Store
 	refusals *api.RefusalLog
@@ -75,6 +78,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openLog(); err != nil {
+		return err
+	}
+	if err := a.openBundles(); err != nil {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
@@ -153,7 +159,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.state.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -186,6 +192,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 		a.logger.Error().Err(err).Msg("the loaded policies could not be recorded")
 	}
 	group.Go(func() error { return a.server.Run(ctx) })
+	group.Go(func() error { return a.runState(ctx) })
 	group.Go(func() error { return a.tokens.Run(ctx) })
 	group.Go(func() error { return a.refusals.Run(ctx) })
 	group.Go(func() error {
@@ -220,13 +227,17 @@ func (a *app) watchLog(ctx context.Context, ended chan error) error {
 
 // Close releases what newApp opened. Run has returned, or was never called.
 func (a *app) Close() error {
+	var state, log error
+	if a.state != nil {
+		state = a.state.Close()
+	}
 	switch {
 	case a.log != nil:
-		return a.log.Close()
+		log = a.log.Close()
 	case a.store != nil:
-		return a.store.Close()
+		log = a.store.Close()
 	}
-	return nil
+	return errors.Join(state, log)
 }
 
 // record appends a record that concerns the server itself.

@@ -42,7 +42,7 @@ func (a *app) openServer() (err error) {
 		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
 		Logger:         a.logger,
 	})
-	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Logger: a.logger})
+	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Bundles: a.pushed, Logger: a.logger})
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
@@ -113,6 +113,7 @@ func accessSettings(c *Config) (api.AccessSettings, error) {
 	s := api.AccessSettings{
 		Open: c.Server.Open, MaxInFlight: c.Server.MaxInFlight,
 		RequestBody: int64(c.Limits.RequestBody), DataBody: int64(c.Limits.DataBody), CryptoBody: int64(c.Limits.CryptoBody),
+		BundleBody: 2*int64(c.Limits.BundlePacked) + 1<<20, // above it they are refused unread
 	}
 	for _, cert := range c.Authn.Certificates {
 		s.Certificates = append(s.Certificates, api.CertificateRule{

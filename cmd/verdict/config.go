@@ -110,7 +110,10 @@ func defaultConfig() *Config {
 		AuthZEN:     AuthZENConfig{Path: "verdict/authz/decision", SearchLimit: 10_000, SearchTimeout: time.Second},
 		ExtAuthz:    ExtAuthzConfig{Path: "envoy/authz/allow", MaxReceiveMessageSize: 4 * MiB, TrustedPeers: loopback},
 		ForwardAuth: ForwardAuthConfig{TrustedProxies: loopback},
-		Bundles:     BundlesConfig{KeepRevisions: 20, KeepDays: 30, Gates: GatesConfig{TestsTimeout: 30 * time.Second}},
+		Bundles: BundlesConfig{
+			KeepRevisions: 20, KeepDays: 30,
+			Gates: GatesConfig{Strict: true, RefusedBuiltins: []string{"http.send", "net.lookup_ip_addr"}, TestsTimeout: 30 * time.Second},
+		},
 		Keys: KeysConfig{
 			Provider: "local",
 			Vault:    VaultConfig{Mount: "transit", Timeout: 2 * time.Second, KeyPrefix: "verdict-", Auth: VaultAuthConfig{Method: "token"}},

@@ -46,14 +46,15 @@ func missingFeatures() []missingFeature {
 		{key: "extauthz", name: "Envoy external authorization"},
 		{key: "forwardauth", name: "forward authentication"},
 		{key: "bundles.verification_keys", name: "verification of bundles", protects: true},
-		{key: "bundles.allow_unsigned", name: "verification of bundles", protects: true, built: "true"},
-		{key: "bundles", name: "receiving bundles"},
+		{key: "bundles.max_age", name: "staleness of bundles"},
+		{key: "bundles.gates.benchmark", name: "the benchmark gate"},
+		{key: "bundles.gates.replay", name: "the replay gate"},
+		{key: "bundles.sources", name: "pulling bundles"},
+		{key: "bundles.canary", name: "canary activations"},
 		{key: "keys.provider", name: "the key ring in Vault", protects: true, built: "local"},
 		{key: "keys", name: "the key ring"},
 		{key: "authn.issuers", name: "authentication by tokens of outside issuers", protects: true},
 		{key: "limits.crypto_body", name: "the key ring"},
-		{key: "limits.bundle_packed", name: "receiving bundles"},
-		{key: "limits.bundle_ratio", name: "receiving bundles"},
 	}
 }
 

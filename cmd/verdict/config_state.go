@@ -43,6 +43,11 @@ type VerificationKeyConfig struct {
 
 // GatesConfig is bundles.gates.
 type GatesConfig struct {
+	// Refuse what the compiler's strict mode refuses: unused variables and
+	// imports, deprecated built-ins.
+	Strict bool `key:"strict"`
+	// Built-in functions that a bundle may not call.
+	RefusedBuiltins []string `key:"refused_builtins"`
 	// Least line coverage of the bundle's tests, in percent. 0: off.
 	Coverage float64 `key:"coverage"`
 	// Most that evaluation may become slower than in the active revision, in

@@ -109,6 +109,7 @@ func TestAccepted(t *testing.T) {
 		"authn.certificates=[{san: 'spiffe://a/b', name: b, scopes: [decide, 'bundles:*:read']}]",
 		"opa.authentication=verdict|opa.authorization=verdict|opa.status=false",
 		"bundles.allow_unsigned=true|authn.issuers=[]",
+		"bundles.allow_unsigned=false|--dev",
 	} {
 		if _, _, err := verdict.Load(flags(row), nil); err != nil {
 			t.Errorf("%s: %v", row, err)
@@ -122,8 +123,6 @@ func TestMissingFeatures(t *testing.T) {
 	for _, tt := range []struct{ row, want string }{
 		{"opa.authentication=token", "opa.authentication: OPA's own authentication is not built yet, so verdict would start without it; remove it or set it to verdict (--set)"},
 		{"opa.authorization=basic", "opa.authorization: "},
-		{"bundles.allow_unsigned=false", "bundles.allow_unsigned: "},
-		{"bundles.allow_unsigned=false|--dev", "bundles.allow_unsigned: "},
 		{"bundles.verification_keys=[{id: a, algorithm: ES256, file: a.pem}]", "bundles.verification_keys: verification of bundles is not built yet, so verdict would start without it; remove it"},
 		{"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}]", "authn.issuers: "},
 		{"keys.provider=vault|keys.vault.address=https://v", "keys.provider: "},

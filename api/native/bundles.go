@@ -1,0 +1,164 @@
+package native
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/bundles"
+)
+
+// mountBundles adds the routes of bundles.
+func (s *Server) mountBundles(r chi.Router, require Require) {
+	named := func(r *http.Request) string { return chi.URLParam(r, "name") }
+	route := func(method, pattern string, class api.Class, name func(*http.Request) string, h http.HandlerFunc) {
+		r.With(require(api.Route{Class: class, Handler: "api/v1", Bundle: name})).Method(method, pattern, h)
+	}
+	route(http.MethodGet, "/api/v1/bundles", api.ClassBundleRead, nil, s.bundleList)
+	route(http.MethodGet, "/api/v1/activations", api.ClassBundleRead, nil, s.activationList)
+	route(http.MethodPost, "/api/v1/activations", api.ClassBundleWrite, nil, s.activate)
+
+	const one = "/api/v1/bundles/{name}"
+	route(http.MethodPut, one, api.ClassBundleWrite, named, s.push)
+	route(http.MethodGet, one, api.ClassBundleRead, named, s.bundle)
+	route(http.MethodPost, one+"/rollback", api.ClassBundleWrite, named, s.rollback)
+	route(http.MethodGet, one+"/diff", api.ClassBundleRead, named, s.bundleDiff)
+	route(http.MethodGet, one+"/revisions", api.ClassBundleRead, named, s.revisionList)
+	route(http.MethodGet, one+"/revisions/{rev}", api.ClassBundleRead, named, s.revision)
+	route(http.MethodGet, one+"/revisions/{rev}/archive", api.ClassBundleRead, named, s.archive)
+}
+
+// param is a part of the path, decoded once.
+func param(r *http.Request, name string) string {
+	value := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return value
+	}
+	if plain, err := url.PathUnescape(value); err == nil {
+		return plain
+	}
+	return value
+}
+
+// originOf tells who asks, for the records.
+func originOf(r *http.Request) bundles.Origin {
+	o := bundles.Origin{Edge: "native", UserAgent: r.UserAgent()}
+	if x := api.FromContext(r.Context()); x != nil {
+		o.Caller, o.CorrelationID, o.TraceID = x.Caller.Name, x.ID, x.TraceID
+		if x.Client.Addr.IsValid() {
+			o.ClientIP = x.Client.Addr.String()
+		}
+	}
+	return o
+}
+
+// push answers PUT /api/v1/bundles/{name}.
+func (s *Server) push(w http.ResponseWriter, r *http.Request) {
+	activate, ok := flag(w, r, "activate", true)
+	if !ok {
+		return
+	}
+	dryRun, ok := flag(w, r, "dry_run", false)
+	if !ok {
+		return
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		fail(w, http.StatusUnsupportedMediaType, "unsupported_coding", "the body is the tarball itself, without Content-Encoding", "Content-Encoding")
+		return
+	}
+	body := &patientBody{Reader: r.Body, w: w}
+	result, err := s.o.Bundles.Push(r.Context(), bundles.PushRequest{
+		Name: param(r, "name"), Body: body, ContentDigest: r.Header.Get("Content-Digest"),
+		IfMatch: bundles.ParseETags(r.Header.Values("If-Match")), IfNone: r.Header.Get("If-None-Match") == "*",
+		Keep: !activate, DryRun: dryRun, By: originOf(r),
+	})
+	if err != nil {
+		_, _ = io.Copy(io.Discard, body) // who is still sending would not see the answer
+		s.bundleError(w, r, err, "push bundle")
+		return
+	}
+	if result.ETag != "" && result.Active {
+		w.Header().Set("ETag", result.ETag)
+	}
+	s.reply(w, result)
+}
+
+// patientBody takes the limit off the time to read once all is read: gates may
+// take longer than a body may.
+type patientBody struct {
+	io.Reader
+	w http.ResponseWriter
+}
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // not every writer can
+	}
+	return n, err
+}
+
+// flag reads a parameter that is true or false.
+func flag(w http.ResponseWriter, r *http.Request, name string, byDefault bool) (value, ok bool) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return byDefault, true
+	}
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "invalid_parameter", name+" is true or false", name)
+		return false, false
+	}
+	return value, true
+}
+
+// rollback answers POST /api/v1/bundles/{name}/rollback.
+func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		Revision string `json:"revision"`
+	}
+	if !decode(w, r, &ask) {
+		return
+	}
+	done, err := s.o.Bundles.Rollback(r.Context(), bundles.RollbackRequest{
+		Name: param(r, "name"), Revision: ask.Revision, By: originOf(r),
+		IfMatch: bundles.ParseETags(r.Header.Values("If-Match")),
+	})
+	if err != nil {
+		s.bundleError(w, r, err, "roll back")
+		return
+	}
+	s.reply(w, done)
+}
+
+// activate answers POST /api/v1/activations.
+func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		Bundles map[string]*string `json:"bundles"`
+	}
+	if !decode(w, r, &ask) {
+		return
+	}
+	done, err := s.o.Bundles.Activate(r.Context(), bundles.ActivationRequest{Bundles: ask.Bundles, By: originOf(r)})
+	if err != nil {
+		s.bundleError(w, r, err, "activate")
+		return
+	}
+	s.reply(w, done)
+}
+
+// activationList answers GET /api/v1/activations.
+func (s *Server) activationList(w http.ResponseWriter, r *http.Request) {
+	list, err := s.o.Bundles.History(r.Context())
+	if err != nil {
+		s.bundleError(w, r, err, "list activations")
+		return
+	}
+	s.reply(w, map[string]any{"activations": list})
+}
