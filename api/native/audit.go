@@ -1,6 +1,7 @@
 package native
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +16,10 @@ import (
 )
 
 const (
-	maxPage     = 1000             // records of one listing
-	defaultPage = 100              // when the caller names no limit
-	streamIdle  = 30 * time.Second // a stream's reader may stall this long
+	maxPage      = 1000             // records of one listing
+	defaultPage  = 100              // when the caller names no limit
+	maxFollowers = 16               // streams that follow the log at one time
+	streamIdle   = 30 * time.Second // a stream's reader may stall this long
 )
 
 // decision answers the record of one decision: its bytes as they were stored.
@@ -93,7 +95,35 @@ func (s *Server) records(w http.ResponseWriter, r *http.Request) {
 	if !s.recordAccess(w, r, map[string]any{"from": from, "follow": follow}, limit) {
 		return
 	}
+	if follow {
+		if s.following.Add(1) > maxFollowers {
+			s.following.Add(-1)
+			busy(w, "too many streams follow the log")
+			return
+		}
+		defer s.following.Add(-1)
+	}
 	s.stream(w, r, from, limit, follow)
+}
+
+// streaming is the request's context, ended also when the server stops: a
+// stream has no end of its own to wait for.
+func (s *Server) streaming(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	go func() { // ends with the request
+		select {
+		case <-s.o.Stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// busy refuses what may run only so many times at once.
+func busy(w http.ResponseWriter, detail string) {
+	w.Header().Set("Retry-After", "10")
+	fail(w, http.StatusServiceUnavailable, "overloaded", detail, "")
 }
 
 // errStop ends a Tail that has shown enough.
@@ -110,8 +140,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint
 	if limit == 0 {
 		return
 	}
+	ctx, cancel := s.streaming(r)
+	defer cancel()
 	sent := uint64(0)
-	err := s.o.Log.Tail(r.Context(), from, func(_ uint64, rec []byte) error {
+	err := s.o.Log.Tail(ctx, from, func(_ uint64, rec []byte) error {
 		if err := out.write(rec, follow); err != nil {
 			return err
 		}
@@ -120,7 +152,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errStop) && r.Context().Err() == nil {
+	if err != nil && !errors.Is(err, errStop) && ctx.Err() == nil {
 		s.o.Logger.Error().Err(err).Msg("stream audit records")
 	}
 }
@@ -128,6 +160,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint
 // verify verifies the live log and answers lines of JSON: progress, then the
 // report as the last line.
 func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
+	if !s.verifying.CompareAndSwap(false, true) {
+		busy(w, "a verification is running already")
+		return
+	}
+	defer s.verifying.Store(false)
 	if !s.recordAccess(w, r, map[string]any{"verify": true}, s.o.Log.Status().Next) {
 		return
 	}
@@ -142,7 +179,9 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 			s.o.Logger.Error().Err(err).Msg("stream verification")
 		}
 	}
-	report, err := s.o.Verify(r.Context(), func(progress any) { line("progress", progress) })
+	ctx, cancel := s.streaming(r)
+	defer cancel()
+	report, err := s.o.Verify(ctx, func(progress any) { line("progress", progress) })
 	if err != nil {
 		if r.Context().Err() == nil {
 			s.o.Logger.Error().Err(err).Msg("verify audit log")

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/rs/zerolog"
@@ -43,12 +44,16 @@ type Options struct {
 	Status  func() any // encodes as JSON
 	Verify  Verifier
 	Bundles *bundles.Service // nil: there are no routes for bundles
-	Logger  zerolog.Logger
+	// Stopping ends streams when it is closed; nil: only their requests do.
+	Stopping <-chan struct{}
+	Logger   zerolog.Logger
 }
 
 // Server serves /api/v1.
 type Server struct {
-	o Options
+	o         Options
+	verifying atomic.Bool  // a verification runs
+	following atomic.Int32 // streams that follow the log
 }
 
 // New returns the API.

@@ -34,13 +34,14 @@ const recordTimeout = 5 * time.Second
 // app is a verdict server: every part, wired. The order of its life is newApp,
 // Listen, Run, Close.
 type app struct {
-	logger  zerolog.Logger
-	now     func() time.Time
-	version versionInfo
-	started time.Time
-	dev     bool
-	config  *Config // in force; owned by newApp, then by the goroutine that reloads
-	runtime runtimeSettings
+	logger   zerolog.Logger
+	now      func() time.Time
+	version  versionInfo
+	started  time.Time
+	dev      bool
+	config   *Config // in force; owned by newApp, then by the goroutine that reloads
+	runtime  runtimeSettings
+	stopping chan struct{} // closed when Run begins to stop
 
 	store    *segment.Store
 	log      *audit.Log
@@ -61,7 +62,7 @@ type app struct {
 func newApp(c *Config, p *process, logger zerolog.Logger, rs runtimeSettings) (*app, error) {
 	a := &app{
 		logger: logger, now: p.now, version: readVersion(), started: p.now(), dev: c.Dev, config: c,
-		runtime: rs, registry: prometheus.NewRegistry(),
+		runtime: rs, registry: prometheus.NewRegistry(), stopping: make(chan struct{}),
 	}
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -185,16 +186,18 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	defer stopLog()
 	logEnded := make(chan error, 1)
 	go func() { logEnded <- a.log.Run(logCtx) }() // ended by stopLog, below
+	tellCtx, stopTelling := context.WithCancel(logCtx)
+	defer stopTelling()
+	var tellers errgroup.Group
+	tellers.Go(func() error { return a.tokens.Run(tellCtx) })
+	tellers.Go(func() error { return a.refusals.Run(tellCtx) })
 
 	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { close(a.stopping) })
 	group.Go(func() error { return a.watchLog(ctx, logEnded) })
-	if err := a.recordBundles(ctx); err != nil {
-		a.logger.Error().Err(err).Msg("the loaded policies could not be recorded")
-	}
+	group.Go(func() error { return a.recordBundles(ctx) })
 	group.Go(func() error { return a.server.Run(ctx) })
 	group.Go(func() error { return a.runState(ctx) })
-	group.Go(func() error { return a.tokens.Run(ctx) })
-	group.Go(func() error { return a.refusals.Run(ctx) })
 	group.Go(func() error {
 		for {
 			select {
@@ -206,6 +209,8 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 		}
 	})
 	err := group.Wait()
+	stopTelling()
+	err = errors.Join(err, tellers.Wait())
 	stopLog()
 	return errors.Join(err, <-logEnded)
 }
@@ -256,8 +261,24 @@ func (a *app) record(ctx context.Context, r *audit.Record, details any) error {
 }
 
 // recordBundles records what was loaded at start, so that the log tells by
-// which policies it was decided.
+// which policies it was decided. While the log cannot be written no decision is
+// given; what is missing is recorded when it can be again.
 func (a *app) recordBundles(ctx context.Context) error {
+	for {
+		err := a.tryRecordBundles(ctx)
+		if err == nil {
+			return nil
+		}
+		a.logger.Error().Err(err).Msg("the loaded policies could not be recorded yet")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(recordTimeout):
+		}
+	}
+}
+
+func (a *app) tryRecordBundles(ctx context.Context) error {
 	for _, b := range a.bundles {
 		err := a.record(ctx, &audit.Record{
 			Type: audit.TypeBundle, Event: audit.EventBundleActivated, Severity: audit.SeverityMedium,

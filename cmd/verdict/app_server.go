@@ -42,7 +42,7 @@ func (a *app) openServer() (err error) {
 		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
 		Logger:         a.logger,
 	})
-	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Bundles: a.pushed, Logger: a.logger})
+	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Logger: a.logger})
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
@@ -70,7 +70,14 @@ func (a *app) healthy() error {
 	if a.server != nil && a.server.Draining() {
 		return errors.New("the server is stopping")
 	}
-	return a.log.Healthy()
+	err := a.log.Healthy()
+	if errors.Is(err, audit.ErrPoisoned) {
+		return errors.New("the audit log cannot be written: a write failed") // the cause is in the status
+	}
+	if unavailable, ok := errors.AsType[*audit.UnavailableError](err); ok {
+		return fmt.Errorf("the audit log cannot be written: %s", unavailable.Reason)
+	}
+	return err
 }
 
 // verify verifies the log beside its writer.
