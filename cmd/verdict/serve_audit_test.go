@@ -66,7 +66,7 @@ func TestTamper(t *testing.T) {
 		about  uint64 // a record that a finding must be about; 0: not told
 	}{
 		{"nothing", func(surgeon.Log) error { return nil }, 0, fmt.Sprintf("ok: %d records verified", count), 0},
-		{"a byte of a record", func(l surgeon.Log) error { return l.FlipRecord(100, 90, 1) }, 1, "tampered: first bad record ", 100},
+		{"a byte of a record", func(l surgeon.Log) error { return l.FlipRecord(100, 90, 1) }, 1, "tampered: first bad record 100: record_altered", 100},
 		{"the last record", func(l surgeon.Log) error { return l.FlipRecord(count-1, 90, 1) }, 1, fmt.Sprintf("tampered: first bad record %d: record_", count-1), count - 1},
 		{"two swapped", func(l surgeon.Log) error { return l.Swap(50, 300) }, 1, "tampered: first bad record 50: record_", 50},
 		{"one removed", func(l surgeon.Log) error { return l.DeleteRecord(77) }, 1, "tampered: first bad record 77: record_missing", 77},
@@ -76,8 +76,8 @@ func TestTamper(t *testing.T) {
 				return err
 			}
 			return l.Rechain(false) // tiles left as they were
-		}, 1, "tampered: first bad record ", 100},
-		{"time", func(l surgeon.Log) error { return l.Replace(120, surgeon.Small(120)) }, 1, "tampered: first bad record ", 120},
+		}, 1, "tampered: first bad record 100: ", 100},
+		{"time", func(l surgeon.Log) error { return l.Replace(120, surgeon.Small(120)) }, 1, "tampered: first bad record 120: ", 120},
 		{"a head", func(l surgeon.Log) error { return l.FlipEntry("meta", []byte("head"), 3, 1) }, 1, "tampered: first bad record ", 0},
 		{"the tail", func(l surgeon.Log) error { return l.RemoveLast(5) }, 3, fmt.Sprintf("truncated: first bad record %d: record_missing", count-5), count - 5},
 		{"the end of the file", func(l surgeon.Log) error { return surgeon.Truncate(l.Path, 5*4096) }, 3, "truncated: first bad record ", 0},
