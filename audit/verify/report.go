@@ -193,7 +193,7 @@ func (r *Report) conclude() {
 	for _, want := range []Result{Tampered, Truncated, Damaged, Unverifiable} {
 		i := slices.IndexFunc(r.Errors, func(f Finding) bool { return f.result == want })
 		if i >= 0 {
-			f := r.Errors[i]
+			f := narrowest(r.Errors[i:])
 			r.Result, r.IsValid = want, false
 			r.FirstBadSeq, r.Kind, r.File, r.Detail = &f.Seq, f.Kind, f.File, f.Detail
 			break
@@ -209,4 +209,19 @@ func (r *Report) conclude() {
 	if len(r.Errors) > maxFindings {
 		r.Errors = slices.Clone(r.Errors[:maxFindings])
 	}
+}
+
+// narrowest returns the first of the findings, or one of the same result that
+// lies within its range and says more exactly where.
+func narrowest(findings []Finding) Finding {
+	best := findings[0]
+	for _, f := range findings[1:] {
+		if f.Seq > best.Last {
+			break // they are sorted
+		}
+		if f.result == best.result && f.Last <= best.Last && f.Last-f.Seq < best.Last-best.Seq {
+			best = f
+		}
+	}
+	return best
 }
