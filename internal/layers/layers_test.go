@@ -66,6 +66,7 @@ func module() layers.Table {
 			{Path: "audit", Row: 1},
 			{Path: "audit/mask", Row: 1},
 			{Path: "audit/checkpoint", Row: 1},
+			{Path: "bundles/pack", Row: 1},
 			{Path: "bundles/signature", Row: 1},
 			{Path: "keys", Row: 1},
 			{Path: "pdp/eval/irvm", Row: 1},
