@@ -116,6 +116,7 @@ Rego, and records every answer in a tamper-evident log before it gives it.`
 	root.AddCommand(
 		newServeCmd(p),
 		newDecideCmd(p),
+		newBundleCmd(p),
 		newAuditCmd(p),
 		newTokenCmd(p),
 		newConfigCmd(p),
