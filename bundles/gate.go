@@ -91,6 +91,9 @@ type Candidate struct {
 type Signer struct {
 	KeyID     string `json:"key_id,omitempty"`
 	Algorithm string `json:"algorithm,omitempty"`
+	// Statement names what was signed, which the bytes of data files may differ
+	// in without another signature; empty: the same as the digest.
+	Statement string `json:"statement,omitempty"`
 	// Unsigned says that nobody does, and that the configuration allows it.
 	Unsigned bool `json:"unsigned,omitempty"`
 }

@@ -18,15 +18,17 @@ import (
 //	refused.NAME.DIGEST         Revision: refused and kept to be looked at
 //	digest.NAME.DIGEST          digestState: remembered for ever
 //	used.NAME.REVISION          the digest that has this revision, for ever
+//	statement.NAME.STATEMENT    the digest that was accepted by this signed list, for ever
 //	history.NUMBER              Activation: the last ones
 const (
-	keyActive   = "active"
-	keyName     = "name"
-	keyRevision = "rev"
-	keyRefused  = "refused"
-	keyDigest   = "digest"
-	keyUsed     = "used"
-	keyHistory  = "history"
+	keyActive    = "active"
+	keyName      = "name"
+	keyRevision  = "rev"
+	keyRefused   = "refused"
+	keyDigest    = "digest"
+	keyUsed      = "used"
+	keyStatement = "statement"
+	keyHistory   = "history"
 )
 
 // Revision is what is known of one revision of a bundle.

@@ -1,10 +1,12 @@
 package bundles
 
 import (
+	"context"
 	"io"
 	"sync/atomic"
 
 	"github.com/verdict-pdp/verdict/bundles/signature"
+	"github.com/verdict-pdp/verdict/storage"
 )
 
 // TrustSettings say whose bundles are taken.
@@ -61,10 +63,50 @@ func (t *Trust) Verify(name string, a *Archive) (Signer, error) {
 	if err != nil {
 		return Signer{}, err
 	}
-	return Signer{KeyID: proof.KeyID, Algorithm: string(proof.Algorithm)}, nil
+	return Signer{KeyID: proof.KeyID, Algorithm: string(proof.Algorithm), Statement: proof.Statement}, nil
 }
 
 // SignedFiles is the archive as signatures see it; it is a signature.Files.
 func (a *Archive) SignedFiles(fn func(name string, content io.Reader) error) error {
 	return a.Each(func(f File, content io.Reader) error { return fn(f.Path, content) })
+}
+
+// statement is the digest that was accepted by a signed list; empty: none.
+func (m *metadata) statement(ctx context.Context, name, statement string) (digest string, err error) {
+	_, err = m.get(ctx, storage.Key(keyStatement, name, statement), &digest)
+	return digest, err
+}
+
+// checkStatement refuses a bundle that was accepted before and only looks new:
+// white space in data files and in the manifest changes the digest, and the old
+// signature still holds.
+func (s *Service) checkStatement(ctx context.Context, c *Candidate) error {
+	if c.Signer.Statement == "" {
+		return nil
+	}
+	digest, err := s.meta.statement(ctx, c.Name, c.Signer.Statement)
+	if err != nil || digest == "" || digest == c.Archive.Digest {
+		return err
+	}
+	known, err := s.meta.digest(ctx, c.Name, digest)
+	if err != nil {
+		return err
+	}
+	code := CodeUsed
+	if known.Activated {
+		code = CodePast
+	}
+	return refuse(code, GateHistory, "what was signed is the revision %q, of digest %s; only white space in data is different, which the signature does not cover", known.Revision, digest)
+}
+
+// rememberStatement adds to the batch that accepts a bundle what was signed.
+func (s *Service) rememberStatement(ctx context.Context, b *batch, c *Candidate) error {
+	if c.Signer.Statement == "" {
+		return nil
+	}
+	digest, err := s.meta.statement(ctx, c.Name, c.Signer.Statement)
+	if err == nil && digest == "" {
+		b.put(storage.Key(keyStatement, c.Name, c.Signer.Statement), c.Archive.Digest, 0)
+	}
+	return err
 }

@@ -134,7 +134,10 @@ func TestTrust(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if signer != tt.signer {
+			if (signer.Statement == "") != (signer.KeyID == "") {
+				t.Errorf("statement %q of the key %q", signer.Statement, signer.KeyID)
+			}
+			if signer.Statement = ""; signer != tt.signer {
 				t.Errorf("signer %+v, want %+v", signer, tt.signer)
 			}
 		})
@@ -258,5 +261,40 @@ func TestOpenArchiveRefuses(t *testing.T) {
 	_, err := bundles.OpenArchive(a, bundles.Limits{Packed: 10})
 	if refused, ok := errors.AsType[*bundles.Error](err); !ok || refused.Code != bundles.CodeTooLarge {
 		t.Errorf("a large archive: %v", err)
+	}
+}
+
+// TestOldBundleThatLooksNew: white space in data gives another digest, and the
+// old signature still holds.
+func TestOldBundleThatLooksNew(t *testing.T) {
+	ours := trustKey(t, "ours", trustSecret)
+	b := open(t, t.TempDir(), func(o *bundles.Options) {
+		o.Verifier = trusting(t, bundles.TrustSettings{Keys: []signature.KeyConfig{ours}})
+	})
+	rego, data := "package app\n\nallow := data.app.x", `{"x": 1}`
+	signatures := func(data string) string {
+		return string(signedPacked(t, ours, "app/p.rego", rego, "app/data.json", data).Signatures())
+	}
+	old := signatures(data)
+	push := func(data, signatures string) (*bundles.PushResult, error) {
+		return b.push("app", files(t, content{"app/p.rego": rego, "app/data.json": data, ".signatures.json": signatures}))
+	}
+	first, err := push(data, old)
+	if err != nil || first.Signer == nil || first.Signer.KeyID != "ours" {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	_, err = push(`{"x":1}`, old)
+	wantRefusal(t, err, bundles.CodePast, bundles.GateHistory, "only white space in data is different")
+	if _, err := push(`{"x": 2}`, signatures(`{"x": 2}`)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = push(`{"x":1}`, old)
+	wantRefusal(t, err, bundles.CodePast, bundles.GateHistory, "only white space in data is different")
+	_, err = push(data, old)
+	wantRefusal(t, err, bundles.CodePast, bundles.GateHistory, "was active before")
+	_, err = push(`{"x": 3}`, old)
+	wantRefusal(t, err, bundles.CodeGate, bundles.GateSignature, "file_changed")
+	if again, err := push(`{"x": 2}`, signatures(`{"x": 2}`)); err != nil || again.Status != "unchanged" {
+		t.Errorf("%+v, %v", again, err)
 	}
 }
