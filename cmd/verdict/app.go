@@ -48,6 +48,7 @@ type app struct {
 	engine   *eval.Engine
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
+	trust    *bundles.Trust
 	pushed   *bundles.Service
 	pdp      *pdp.PDP
 	tokens   *tokens.Store

@@ -21,10 +21,13 @@ func (a *app) openBundles() (err error) {
 	if err != nil {
 		return fmt.Errorf("open state of bundles: %w", err)
 	}
+	if err := a.openTrust(); err != nil {
+		return err
+	}
 	ctx := context.Background() // a start is not begun before it is done
 	a.pushed, err = bundles.Open(ctx, bundles.Options{
 		Dir: filepath.Join(c.DataDir, "bundles"), Engine: a.engine, Bucket: bucket, Recorder: a.log,
-		Verifier: bundles.Unsigned{Allow: c.Bundles.AllowUnsigned},
+		Verifier: a.trust,
 		Limits: bundles.Limits{
 			Packed: int64(c.Limits.BundlePacked), Unpacked: int64(c.Limits.BundleUnpacked),
 			Files: c.Limits.BundleFiles, Ratio: c.Limits.BundleRatio,

@@ -54,9 +54,14 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	commitTrust, err := a.trust.Prepare(trustSettings(next))
+	if err != nil {
+		return nil, fmt.Errorf("read bundles.verification_keys: %w", err)
+	}
 	commitAccess()
 	commitServer()
 	commitTokens()
+	commitTrust()
 	a.opa.SetLimits(opaLimits(next))
 	a.engine.SetTimeout(next.Limits.Evaluation)
 	a.config = next

@@ -181,18 +181,6 @@ func (f *inspectFlags) keys(p *process, s *inspectedSignature) ([]signature.KeyC
 	return []signature.KeyConfig{key}, nil
 }
 
-// verificationKeys gives bundles.verification_keys.
-func verificationKeys(c *Config) []signature.KeyConfig {
-	keys := make([]signature.KeyConfig, 0, len(c.Bundles.VerificationKeys))
-	for _, k := range c.Bundles.VerificationKeys {
-		keys = append(keys, signature.KeyConfig{
-			ID: k.ID, Algorithm: signature.Algorithm(k.Algorithm), File: k.File, Names: k.Names,
-			NotBefore: k.NotBefore, NotAfter: k.NotAfter,
-		})
-	}
-	return keys
-}
-
 // print prints it for people.
 func (b *inspectedBundle) print(p *process) error {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)

@@ -45,7 +45,6 @@ func missingFeatures() []missingFeature {
 		{key: "authzen", name: "the AuthZEN API"},
 		{key: "extauthz", name: "Envoy external authorization"},
 		{key: "forwardauth", name: "forward authentication"},
-		{key: "bundles.verification_keys", name: "verification of bundles", protects: true},
 		{key: "bundles.max_age", name: "staleness of bundles"},
 		{key: "bundles.gates.benchmark", name: "the benchmark gate"},
 		{key: "bundles.gates.replay", name: "the replay gate"},

@@ -5,10 +5,10 @@ import "time"
 // BundlesConfig is the bundles part.
 type BundlesConfig struct {
 	// Keys that a bundle may be signed with.
-	VerificationKeys []VerificationKeyConfig `key:"verification_keys"`
+	VerificationKeys []VerificationKeyConfig `key:"verification_keys" reload:"yes"`
 	// Take bundles without a signature. On with `--dev` unless
 	// `verification_keys` are given.
-	AllowUnsigned bool `key:"allow_unsigned"`
+	AllowUnsigned bool `key:"allow_unsigned" reload:"yes"`
 	// Revisions kept of each bundle for rollback.
 	KeepRevisions int `key:"keep_revisions"`
 	// Days that a revision is kept.
@@ -26,15 +26,18 @@ type BundlesConfig struct {
 
 // VerificationKeyConfig is one entry of bundles.verification_keys.
 type VerificationKeyConfig struct {
-	// The key id in the signature.
+	// The key id in the signature; each is given once.
 	ID string `key:"id"`
-	// `EdDSA`, `ES256`, `ES384`, `ES512`, `PS256`, `PS384`, `PS512`, `RS256`,
-	// `RS384`, `RS512`.
+	// `EdDSA`, `ES256`, `ES384`, `ES512`, `HS256`, `HS384`, `HS512`, `PS256`,
+	// `PS384`, `PS512`, `RS256`, `RS384`, `RS512`.
 	Algorithm string `key:"algorithm"`
-	// The public key, PEM.
+	// The public key or a certificate, PEM; with HS256, HS384 and HS512 the
+	// secret, in a file of mode 0600.
 	File string `key:"file"`
 	// Bundles that the key may sign. Empty: every one.
 	Names []string `key:"names"`
+	// The scope that signatures by the key have.
+	Scope string `key:"scope"`
 	// When the key becomes valid, RFC 3339. Absent: always was.
 	NotBefore time.Time `key:"not_before"`
 	// When the key ends to be valid, RFC 3339. Absent: never.

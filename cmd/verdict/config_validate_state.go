@@ -7,6 +7,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/bundles/signature"
 )
 
 // maxDays bounds the ages that are counted in days.
@@ -16,6 +17,15 @@ const maxDays = 36500
 // proves nothing about who signed.
 func signatures() []string {
 	return []string{"EdDSA", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"}
+}
+
+// bundleSignatures are all that OPA signs bundles with, and EdDSA.
+func bundleSignatures() []string {
+	var names []string
+	for _, a := range signature.Algorithms() {
+		names = append(names, string(a))
+	}
+	return names
 }
 
 // at names a key of entry i of a list.
@@ -32,8 +42,8 @@ func (r *checker) bundles(b *BundlesConfig) {
 			r.fail(at(keys, i, "id"), "%q is given twice; give each key its own", k.ID)
 		}
 		ids[k.ID] = true
-		r.oneOf(at(keys, i, "algorithm"), k.Algorithm, signatures()...)
-		r.require(at(keys, i, "file"), k.File, "the file of the public key")
+		r.oneOf(at(keys, i, "algorithm"), k.Algorithm, bundleSignatures()...)
+		r.require(at(keys, i, "file"), k.File, "the file of the key")
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
 			r.fail(at(keys, i, "not_after"), "is not after not_before, so the key is never valid; write a later time")
 		}

@@ -39,7 +39,7 @@ func TestValidation(t *testing.T) {
 		{"extauthz.path_overrides=a//b", `extauthz.path_overrides: "a//b" is not the path of a decision`},
 		{"forwardauth.trusted_proxies=proxy", `forwardauth.trusted_proxies: "proxy" is not an address`},
 		{"bundles.verification_keys=[{}]", `bundles.verification_keys[0].id: is empty`},
-		{"bundles.verification_keys=[{id: a, algorithm: HS256}]", `bundles.verification_keys[0].algorithm: "HS256" is not known`},
+		{"bundles.verification_keys=[{id: a, algorithm: none}]", `bundles.verification_keys[0].algorithm: "none" is not known`},
 		{"bundles.verification_keys=[{id: a}, {id: a}]", `bundles.verification_keys[1].id: "a" is given twice`},
 		{"bundles.verification_keys=[{not_before: 2027-01-01T00:00:00Z, not_after: 2026-01-01T00:00:00Z}]", `not_after: is not after not_before`},
 		{"bundles.keep_revisions=0", `bundles.keep_revisions: 0 is out of bounds`},
@@ -110,6 +110,7 @@ func TestAccepted(t *testing.T) {
 		"opa.authentication=verdict|opa.authorization=verdict|opa.status=false",
 		"bundles.allow_unsigned=true|authn.issuers=[]",
 		"bundles.allow_unsigned=false|--dev",
+		"bundles.verification_keys=[{id: a, algorithm: HS256, file: a}, {id: b, algorithm: EdDSA, file: b.pem, names: [x], scope: y}]",
 	} {
 		if _, _, err := verdict.Load(flags(row), nil); err != nil {
 			t.Errorf("%s: %v", row, err)
@@ -123,7 +124,6 @@ func TestMissingFeatures(t *testing.T) {
 	for _, tt := range []struct{ row, want string }{
 		{"opa.authentication=token", "opa.authentication: OPA's own authentication is not built yet, so verdict would start without it; remove it or set it to verdict (--set)"},
 		{"opa.authorization=basic", "opa.authorization: "},
-		{"bundles.verification_keys=[{id: a, algorithm: ES256, file: a.pem}]", "bundles.verification_keys: verification of bundles is not built yet, so verdict would start without it; remove it"},
 		{"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}]", "authn.issuers: "},
 		{"keys.provider=vault|keys.vault.address=https://v", "keys.provider: "},
 	} {
