@@ -1,0 +1,38 @@
+package httpcheck
+
+import "github.com/open-policy-agent/opa/v1/ast"
+
+// names are the terms that every input has, made once.
+type names struct {
+	// The members of an input and of the objects below that verdict adds.
+	attributes, version, parsedPath, parsedQuery, parsedBody, truncatedBody, sourcePrincipal *ast.Term
+	subject, action, resource, context, kind, id, name, network, ip, spiffeID                *ast.Term
+	certificate, principal, v3, http, service                                                *ast.Term
+
+	// Of AttributeContext.
+
+	source, destination, request, contextExtensions, metadataContext, routeMetadataContext, tlsSession *ast.Term
+	address, labels, socketAddress, portValue, resolverName, ipv4Compat, protocol, namedPort           *ast.Term
+	time, seconds, nanos, method, headers, path, host, scheme, query, fragment, size, body, rawBody    *ast.Term
+	headerMap, networkNamespace                                                                        *ast.Term
+}
+
+func newNames() *names {
+	t := ast.StringTerm
+	return &names{
+		attributes: t("attributes"), version: t("version"), parsedPath: t("parsed_path"), parsedQuery: t("parsed_query"),
+		parsedBody: t("parsed_body"), truncatedBody: t("truncated_body"), sourcePrincipal: t("source_principal"),
+		subject: t("subject"), action: t("action"), resource: t("resource"), context: t("context"), kind: t("type"), id: t("id"),
+		name: t("name"), network: t("network"), ip: t("ip"), spiffeID: t("spiffe_id"),
+		certificate: t("certificate"), principal: t("principal"), http: t("http"), service: t("service"),
+		v3: ast.ObjectTerm(ast.Item(t("ext_authz"), t("v3")), ast.Item(t("encoding"), t("protojson"))),
+
+		source: t("source"), destination: t("destination"), request: t("request"), contextExtensions: t("contextExtensions"),
+		metadataContext: t("metadataContext"), routeMetadataContext: t("routeMetadataContext"), tlsSession: t("tlsSession"),
+		address: t("address"), labels: t("labels"), socketAddress: t("socketAddress"), portValue: t("portValue"),
+		resolverName: t("resolverName"), ipv4Compat: t("ipv4Compat"), protocol: t("protocol"), namedPort: t("namedPort"),
+		time: t("time"), seconds: t("seconds"), nanos: t("nanos"), method: t("method"), headers: t("headers"), path: t("path"),
+		host: t("host"), scheme: t("scheme"), query: t("query"), fragment: t("fragment"), size: t("size"), body: t("body"),
+		rawBody: t("rawBody"), headerMap: t("headerMap"), networkNamespace: t("networkNamespaceFilepath"),
+	}
+}
