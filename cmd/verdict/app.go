@@ -56,6 +56,7 @@ type app struct {
 	gate     *api.Gate
 	opa      *opa.Server
 	server   *api.Server
+	checks   checks
 	registry *prometheus.Registry
 }
 
@@ -161,7 +162,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.state.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -175,7 +176,10 @@ func (a *app) Listen(ctx context.Context) error {
 			return fmt.Errorf("write admin token: %w", err)
 		}
 	}
-	return a.server.Listen(ctx)
+	if err := a.server.Listen(ctx); err != nil {
+		return err
+	}
+	return a.listenChecks(ctx)
 }
 
 // Run serves until ctx ends or a part fails, and returns nil in the first case.
@@ -198,6 +202,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.watchLog(ctx, logEnded) })
 	group.Go(func() error { return a.recordBundles(ctx) })
 	group.Go(func() error { return a.server.Run(ctx) })
+	group.Go(func() error { return a.runChecks(ctx) })
 	group.Go(func() error { return a.runState(ctx) })
 	group.Go(func() error {
 		for {

@@ -63,6 +63,7 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	commitTokens()
 	commitTrust()
 	a.opa.SetLimits(opaLimits(next))
+	a.checks.setLimits(next)
 	a.engine.SetTimeout(next.Limits.Evaluation)
 	a.config = next
 	return changed, nil

@@ -42,6 +42,9 @@ func (a *app) openServer() (err error) {
 		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
 		Logger:         a.logger,
 	})
+	if err := a.openChecks(); err != nil {
+		return err
+	}
 	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Logger: a.logger})
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
@@ -52,8 +55,8 @@ func (a *app) openServer() (err error) {
 	return err
 }
 
-// mount gives a listener its routes: verdict's own below /api, OPA's
-// everywhere else.
+// mount gives a listener its routes: verdict's own below /api, those of
+// gateways, and OPA's everywhere else.
 func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
@@ -61,6 +64,7 @@ func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
 			return
 		}
 		own.Mount(r, a.gate.Require)
+		a.checks.forward.Mount(r, a.gate.Require)
 		a.opa.Mount(r, a.gate.Require)
 	}
 }
@@ -128,14 +132,27 @@ func accessSettings(c *Config) (api.AccessSettings, error) {
 		})
 	}
 	s.TrustedPeers = []netip.Prefix{} // not nil: an empty list is nobody, not the default
-	for _, text := range c.ForwardAuth.TrustedProxies {
-		prefix, err := parsePrefix(text)
-		if err != nil {
-			return s, fmt.Errorf("forwardauth.trusted_proxies: %w", err)
-		}
-		s.TrustedPeers = append(s.TrustedPeers, prefix)
+	var err error
+	if s.TrustedPeers, err = parsePrefixes(c.ForwardAuth.TrustedProxies); err != nil {
+		return s, fmt.Errorf("forwardauth.trusted_proxies: %w", err)
+	}
+	if s.CheckPeers, err = parsePrefixes(c.ExtAuthz.TrustedPeers); err != nil {
+		return s, fmt.Errorf("extauthz.trusted_peers: %w", err)
 	}
 	return s, nil
+}
+
+// parsePrefixes reads a list of networks. It is never nil: none means nobody.
+func parsePrefixes(list []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(list))
+	for _, text := range list {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
 }
 
 // parsePrefix reads a network, or an address as the network of itself.

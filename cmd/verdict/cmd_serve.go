@@ -94,7 +94,11 @@ func (a *app) greet(w io.Writer) {
 		scheme = "https"
 	}
 	base := scheme + "://" + addr.String()
-	a.logger.Info().Str("addr", addr.String()).Str("data_dir", a.config.DataDir).Msg("serving")
+	line := a.logger.Info().Str("addr", addr.String()).Str("data_dir", a.config.DataDir)
+	if ln := a.checks.listener; ln != nil {
+		line.Stringer("grpc_addr", ln.Addr())
+	}
+	line.Msg("serving")
 	if !a.config.Dev {
 		return
 	}

@@ -6,7 +6,8 @@ import "time"
 type ServerConfig struct {
 	// Where HTTP is served.
 	Addr string `key:"addr"`
-	// Where gRPC is served; empty: nowhere.
+	// Where gRPC is served; empty: nowhere. When nobody gave the key and the
+	// address is taken, verdict says so and serves without gRPC.
 	GRPCAddr string `key:"grpc_addr"`
 	// A listener of its own for what administers verdict. When it is set,
 	// `addr` serves decisions and health only. Empty: `addr` serves all.
@@ -91,8 +92,8 @@ type ExtAuthzConfig struct {
 	MaxReceiveMessageSize Size `key:"max_receive_message_size"`
 	// Addresses and networks that may ask without a client certificate.
 	TrustedPeers []string `key:"trusted_peers"`
-	// Decisions that Envoy may name in its context extensions instead of
-	// `path`.
+	// Decisions that Envoy may name instead of `path`, in the context
+	// extension `verdict_path`.
 	PathOverrides []string `key:"path_overrides"`
 }
 
@@ -101,7 +102,7 @@ type ForwardAuthConfig struct {
 	// The decision that a check asks. Empty: `extauthz.path`.
 	Path string `key:"path"`
 	// Addresses and networks of proxies that may ask without a client
-	// certificate.
+	// certificate, and whose `X-Forwarded-*` and `X-Original-*` are believed.
 	TrustedProxies []string `key:"trusted_proxies"`
 }
 

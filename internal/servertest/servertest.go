@@ -51,6 +51,7 @@ type Options struct {
 // Server is one process.
 type Server struct {
 	URL    string // http://127.0.0.1:PORT
+	GRPC   string // 127.0.0.1:PORT
 	Dir    string // the data folder
 	Client *http.Client
 	// Took is the time from the start of the process to a good answer of
@@ -108,7 +109,7 @@ func Launch(t testing.TB, o Options) *Server {
 		s.Client = NewClient(nil)
 	}
 	t.Cleanup(s.Client.CloseIdleConnections)
-	args := []string{"serve", "--data-dir", s.Dir, "--addr", "127.0.0.1:0"}
+	args := []string{"serve", "--data-dir", s.Dir, "--addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"}
 	if !o.Strict {
 		args = append(args, "--dev")
 	}
@@ -150,7 +151,7 @@ func Environ() []string {
 }
 
 // serving is the line that tells where the server listens.
-var serving = regexp.MustCompile(`"addr":"([^"]+)"[^\n]*"message":"serving"`)
+var serving = regexp.MustCompile(`"addr":"([^"]+)"[^\n]*?(?:"grpc_addr":"([^"]+)")?,"time":[^\n]*"message":"serving"`)
 
 func (s *Server) awaitAddress() bool {
 	return s.Eventually(func() error {
@@ -159,6 +160,7 @@ func (s *Server) awaitAddress() bool {
 			return errors.New("no address yet")
 		}
 		s.URL += m[1]
+		s.GRPC = m[2]
 		return nil
 	})
 }
