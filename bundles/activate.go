@@ -199,8 +199,7 @@ func (s *Service) change(ctx context.Context, c *change) (*Activation, error) {
 		c.result.Changed = append(c.result.Changed, ChangedBundle{Name: name, From: c.now.Bundles[name].Revision, To: to.Revision, Digest: to.Digest})
 	}
 	// Once it is begun it is not left half done because the caller goes away.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	if err := s.swap(ctx, c); err != nil {
 		return nil, err
 	}
@@ -300,6 +299,8 @@ func (s *Service) keepWarm(key string, snapshot *eval.Snapshot) {
 // commit records the change and writes it down. Both are durable when it
 // returns nil, and the new set answers directly after.
 func (s *Service) commit(ctx context.Context, c *change, snapshot *eval.Snapshot) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	if err := s.fault("activating"); err != nil {
 		return err
 	}

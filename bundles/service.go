@@ -21,13 +21,15 @@ const (
 	// BucketName is the bucket of the state store that metadata stand in.
 	BucketName = "bundles"
 
-	// maxUploads is how many archives come in at once; each takes disk.
-	maxUploads = 4
-	// busyRetry is when to try again after that.
-	busyRetry = 5 * time.Second
+	// maxUploads is how many archives come in or wait for their gates at once;
+	// each takes disk. uploadWait is how long another one waits for its turn,
+	// busyRetry when to try again after that.
+	maxUploads = 16
+	uploadWait = 10 * time.Second
+	busyRetry  = 5 * time.Second
 	// commitTimeout bounds what is written down once everything is decided; it
 	// does not end when the caller goes away.
-	commitTimeout = 30 * time.Second
+	commitTimeout = 2 * time.Minute
 	// keptWarm is how many former sets are kept ready to answer: each takes as
 	// much memory as the active one.
 	keptWarm = 1
