@@ -185,6 +185,12 @@ type Outcome struct {
 // is recorded on its own. An error means that nothing may be answered; it wraps
 // ErrUnrecorded or ErrBatchTooLarge. A batch ends with ctx.
 func (p *PDP) DecideBatch(ctx context.Context, queries []Query) ([]Outcome, error) {
+	return p.DecideUntil(ctx, queries, nil)
+}
+
+// DecideUntil is DecideBatch that stops at the first outcome which is enough;
+// what comes after it is not evaluated. A nil enough never stops.
+func (p *PDP) DecideUntil(ctx context.Context, queries []Query, enough func(Outcome) bool) ([]Outcome, error) {
 	outcomes := make([]Outcome, 0, len(queries))
 	tickets := make([]*audit.Ticket, 0, len(queries))
 	end := func(err error) ([]Outcome, error) {
@@ -217,6 +223,9 @@ func (p *PDP) DecideBatch(ctx context.Context, queries []Query) ([]Outcome, erro
 		tickets = append(tickets, t)
 		if size += len(d.scratch.buf); size > MaxBatchBytes {
 			return end(fmt.Errorf("%w: inputs and answers exceed %d bytes", ErrBatchTooLarge, MaxBatchBytes))
+		}
+		if enough != nil && enough(outcomes[i]) {
+			break
 		}
 	}
 	for i, t := range tickets {
