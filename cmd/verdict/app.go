@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/api/authzen"
 	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
@@ -55,6 +56,7 @@ type app struct {
 	refusals *api.RefusalLog
 	gate     *api.Gate
 	opa      *opa.Server
+	authzen  *authzen.Server
 	server   *api.Server
 	checks   checks
 	registry *prometheus.Registry

@@ -45,6 +45,7 @@ func (a *app) openServer() (err error) {
 	if err := a.openChecks(); err != nil {
 		return err
 	}
+	a.openAuthZEN()
 	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Logger: a.logger})
 	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
@@ -56,7 +57,7 @@ func (a *app) openServer() (err error) {
 }
 
 // mount gives a listener its routes: verdict's own below /api, those of
-// gateways, and OPA's everywhere else.
+// gateways, AuthZEN's, and OPA's everywhere else.
 func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
@@ -65,6 +66,7 @@ func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
 		}
 		own.Mount(r, a.gate.Require)
 		a.checks.forward.Mount(r, a.gate.Require)
+		a.authzen.Mount(r, a.gate.Require)
 		a.opa.Mount(r, a.gate.Require)
 	}
 }

@@ -132,7 +132,7 @@ func TestMissingFeatures(t *testing.T) {
 			t.Errorf("%s\ngot  %v\nwant %s", tt.row, err, tt.want)
 		}
 	}
-	_, warnings, err := verdict.Load(flags("authzen.search_limit=5|keys.escrow.public_key=a.pem|authzen.path=a/b"), nil)
+	_, warnings, err := verdict.Load(flags("bundles.canary.subject=/subject/id|keys.escrow.public_key=a.pem|bundles.max_age=1h"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestMissingFeatures(t *testing.T) {
 			t.Errorf("warning %q", w)
 		}
 	}
-	if want := []string{"authzen.path", "authzen.search_limit", "keys.escrow.public_key"}; !slices.Equal(keys, want) {
+	if want := []string{"bundles.max_age", "bundles.canary.subject", "keys.escrow.public_key"}; !slices.Equal(keys, want) {
 		t.Errorf("warnings of %v, want %v", keys, want)
 	}
 }
