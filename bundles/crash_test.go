@@ -168,7 +168,7 @@ func pushForEver(t *testing.T, dir string) {
 
 // TestManyActivations wants no growth of memory, goroutines or files.
 func TestManyActivations(t *testing.T) {
-	rounds := 100
+	rounds := 60
 	if testing.Short() {
 		rounds = 30
 	}

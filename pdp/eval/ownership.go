@@ -260,8 +260,8 @@ func checkBaseModule(b *Bundle, m *Module, rules []baseRule) error {
 		}
 	}
 	for _, rule := range rules {
-		if b.replaces(rule.pkg) {
-			continue
+		if !overlaps(pkg, rule.path) || b.replaces(rule.pkg) {
+			continue // most rules of most bundles are nowhere near
 		}
 		if slices.Equal(rule.pkg, pkg) {
 			return &ClashError{
