@@ -308,10 +308,13 @@ func (g *gateway) forward() {
 		g.expect(401, "GET", "/ip", forged...)
 	}
 	for _, forged := range [][]string{
-		{"X-Original-URI", "/public"}, {"X-Original-URI", "/public", "X-Original-Method", "GET"},
-		{"X-Forwarded-Uri", "/public"}, {"X-Forwarded-Uri", "/public", "X-Forwarded-Method", "GET"},
+		{"X-Original-URI", "/public"},
+		{"X-Original-URI", "/public", "X-Original-Method", "GET"},
+		{"X-Forwarded-Uri", "/public"},
+		{"X-Forwarded-Uri", "/public", "X-Forwarded-Method", "GET"},
 		{"X-Original-URI", "/public", "X-Forwarded-Uri", "/public"},
-		{"X-Original-Url", "/public"}, {"X-Rewrite-Url", "/public"},
+		{"X-Original-Url", "/public"},
+		{"X-Rewrite-Url", "/public"},
 	} {
 		if status, _, _, _ := g.ask("GET", "/private", "", forged...); status == http.StatusOK {
 			g.Errorf("%q opened /private", forged)

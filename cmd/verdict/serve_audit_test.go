@@ -244,7 +244,7 @@ func TestAuditBesideServer(t *testing.T) {
 // TestTailFollow prints records as they are written, until it is interrupted.
 func TestTailFollow(t *testing.T) {
 	t.Parallel()
-	s := servertest.Start(t, servertest.Options{Args: plain(t, )})
+	s := servertest.Start(t, servertest.Options{Args: plain(t)})
 	cmd := exec.Command("verdict", "audit", "tail", "-f", "-n", "1", "--data-dir", s.Dir, "--server", s.URL)
 	cmd.Env = servertest.Environ()
 	out := filepath.Join(t.TempDir(), "out")
