@@ -153,7 +153,6 @@ func (s *Server) server(config *tls.Config) *grpc.Server {
 		grpc.MaxHeaderListSize(maxMetadata),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
-		grpc.SharedWriteBuffer(true),
 	)
 	authv3.RegisterAuthorizationServer(srv, s)
 	healthpb.RegisterHealthServer(srv, &health{healthy: s.o.Healthy})
