@@ -20,7 +20,7 @@ func document(t testing.TB) string {
 
 // Every example of the page is a block of JSON with the members `question` (laid
 // over the page's first one), `data` (laid over the shipped data) and `answer`
-// (members that the decision must have).
+// (members that the decision must have); `ask` is http for that entry point.
 func TestDocumentedExamples(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(document(t), -1)
 	if len(blocks) < 6 {
@@ -37,6 +37,13 @@ func TestDocumentedExamples(t *testing.T) {
 			overlay(set.Data, change)
 		}
 		answer := newEvaluator(t, set).decide(t, input)
+		if shown["ask"] == "http" {
+			value, err := newEvaluator(t, set).ask("data.verdict.authz.http", input)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, _ = value.(map[string]any)
+		}
 		want, ok := shown["answer"].(map[string]any)
 		if !ok {
 			t.Fatalf("an example without answer: %s", block[1])

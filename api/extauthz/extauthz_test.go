@@ -229,6 +229,19 @@ func TestObject(t *testing.T) {
 	}
 }
 
+// An evaluation of the standard policies that fails is a denial, whatever
+// Envoy makes of errors.
+func TestStandardErrorDenies(t *testing.T) {
+	p := pointtest.New(t, "package verdict.authz\n\nhttp := {\"allowed\": true} if to_number(input.parsed_path[0]) == 1")
+	c := serve(t, p, p.PDP, nil, extauthz.Options{Path: pdp.HTTPPath})
+	for path, want := range map[string]codes.Code{"/1": codes.OK, "/x": codes.PermissionDenied} {
+		res, err := c.Check(t.Context(), get(path))
+		if err != nil || codes.Code(res.GetStatus().GetCode()) != want {
+			t.Errorf("%s: got %v, %v", path, res, err)
+		}
+	}
+}
+
 func TestDryRun(t *testing.T) {
 	c := start(t, nil, extauthz.Options{DryRun: true})
 	for path, outcome := range map[string]string{"/yes": "success", "/no": "failure", "/none": "failure", "/broken": "error", "/%zz": "error", "/text": "success"} {
