@@ -66,12 +66,11 @@ func (s *Service) Push(ctx context.Context, p PushRequest) (*PushResult, error) 
 	if err := s.checkName(p.Name); err != nil {
 		return nil, s.recordRefusal(ctx, p, err)
 	}
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	default:
-		return nil, &Error{Code: CodeBusy, Message: "too many bundles are being pushed", RetryAfter: busyRetry}
+	free, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer free()
 	if err := s.current().match(p.Name, p.IfMatch, p.IfNone); err != nil {
 		return nil, s.recordRefusal(ctx, p, err)
 	}
@@ -100,6 +99,16 @@ func (s *Service) Push(ctx context.Context, p PushRequest) (*PushResult, error) 
 		return nil, s.recordRefusal(ctx, p, err)
 	}
 	return result, nil
+}
+
+// turn waits until another archive may come in.
+func (s *Service) turn(ctx context.Context) (free func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, uploadWait)
+	defer cancel()
+	if free, err = lock(waiting, s.uploads); err != nil && ctx.Err() == nil {
+		return nil, &Error{Code: CodeBusy, Message: "too many bundles are being pushed", RetryAfter: busyRetry}
+	}
+	return free, err
 }
 
 // archiveRefusal puts the gate's result into a refusal by the gate "archive".
