@@ -18,13 +18,16 @@ type deadline struct {
 	until time.Time
 	asked uint32
 	hit   bool
+	// always looks each time, for queries whose steps a caller makes up: a few of
+	// them may take long.
+	always bool
 }
 
 func (d *deadline) Cancel() { d.hit = true }
 
 func (d *deadline) Cancelled() bool {
 	d.asked++
-	if d.asked%cancelStride == 0 && !d.hit {
+	if (d.always || d.asked%cancelStride == 0) && !d.hit {
 		d.hit = d.ctx.Err() != nil || time.Now().After(d.until)
 	}
 	return d.hit
