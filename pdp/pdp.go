@@ -99,6 +99,13 @@ type Query struct {
 	Snapshot *eval.Snapshot
 	BatchID  string // ties the records of one batch
 
+	// Ask answers in place of the document at Path, which then only names what is
+	// asked in the record; nil: the document is asked for. Its result is as
+	// Snapshot.Eval's.
+	Ask func(ctx context.Context, s *eval.Snapshot, now time.Time) (eval.Result, error)
+	// Details is a JSON object of what is asked beside Path, for the record.
+	Details []byte
+
 	// Who asks. Strings are recorded as they are.
 
 	Caller, ClientIP, UserAgent, CorrelationID, TraceID string
@@ -239,6 +246,21 @@ func (p *PDP) DecideUntil(ctx context.Context, queries []Query, enough func(Outc
 	return outcomes, nil
 }
 
+// eval asks the snapshot.
+func (q *Query) eval(ctx context.Context, s *eval.Snapshot, now time.Time) (eval.Result, error) {
+	switch {
+	case q.Fault != nil:
+		return eval.Result{}, q.Fault
+	case q.Ask != nil:
+		return q.Ask(ctx, s, now)
+	}
+	return s.Eval(ctx, &eval.Query{
+		Path: q.Path, Input: q.Input, Now: now, Strict: q.Strict,
+		Metrics: q.Observe.Metrics, Instrument: q.Observe.Instrument,
+		Trace: q.Observe.Trace, RuleLabels: q.Observe.RuleLabels, StackTraces: q.Observe.StackTraces,
+	})
+}
+
 // evaluate runs the query and fills the record of its outcome. evalErr is the
 // failure of the evaluation, err one that leaves nothing to record.
 func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err error) {
@@ -252,22 +274,13 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 		snapshot = p.engine.Active()
 	}
 	started := time.Now()
-	var res eval.Result
-	if q.Fault != nil {
-		evalErr = q.Fault
-	} else {
-		res, evalErr = snapshot.Eval(ctx, &eval.Query{
-			Path: q.Path, Input: q.Input, Now: now, Strict: q.Strict,
-			Metrics: q.Observe.Metrics, Instrument: q.Observe.Instrument,
-			Trace: q.Observe.Trace, RuleLabels: q.Observe.RuleLabels, StackTraces: q.Observe.StackTraces,
-		})
-	}
+	res, evalErr := q.eval(ctx, snapshot, now)
 	took := time.Since(started)
 	d = &Decision{ID: id, Value: res.Value, Snapshot: snapshot, Result: res, pdp: p, scratch: p.scratch.Get().(*scratch)}
 	failure := evalErr
 	if evalErr != nil {
 		d.Value = nil
-		if deny := standardDenial(q, failure); deny != nil {
+		if deny := standardDenial(q, failure); deny != nil && q.Ask == nil {
 			d.Value, evalErr = deny, nil
 		}
 	}

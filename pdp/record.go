@@ -71,10 +71,12 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 		ClientIP: q.ClientIP, UserAgent: q.UserAgent, RequestedBy: q.Caller, Edge: q.Edge,
 		CorrelationID: q.CorrelationID, TraceID: q.TraceID,
 		Bundles: d.Snapshot.RevisionsJSON(), Strict: d.Result.Strict, Duration: took,
-		Undefined: d.Value == nil && failure == nil,
+		Undefined: d.Value == nil && failure == nil, Details: q.Details,
 	}
 	d.Allowed = p.names.allows(d.Value)
-	p.classify(r, d.Value, d.Allowed, failure)
+	if p.classify(r, d.Value, d.Allowed, failure); q.Ask != nil && failure == nil {
+		r.Event, r.Severity, r.Outcome = audit.EventDecisionEvaluated, audit.SeverityInfo, audit.OutcomeSuccess
+	}
 	if failure != nil {
 		r.ErrorCode, r.ErrorMessage = errorText(failure)
 	}
