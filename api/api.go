@@ -39,6 +39,10 @@ type Error struct {
 	Message string
 	// RetryAfter is when to try again; 0: unsaid.
 	RetryAfter time.Duration
+	// Cause is for the protocol alone, which may answer with it in place of
+	// Message. It is neither recorded nor logged: it may hold what a policy made of
+	// a credential.
+	Cause error
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

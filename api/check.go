@@ -16,7 +16,7 @@ const (
 // is for WWW-Authenticate when it does not.
 func (g *Gate) check(r *http.Request, req *Request, rule *rule, bundle string) (challenge string, refused *Error) {
 	if !rule.servedOn(req.Listener, g.o.Separate) {
-		return "", &Error{Status: http.StatusNotFound, Code: CodeNotFound, Message: "not served on this listener"}
+		return "", errNotServed()
 	}
 	s := g.live.Load()
 	if challenge, refused = g.admits(r, req, rule, s, bundle); refused != nil {

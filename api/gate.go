@@ -229,6 +229,12 @@ type Route struct {
 	// Bundle finds the NAME that the request is about, for ClassBundleRead and
 	// ClassBundleWrite; nil: all bundles.
 	Bundle func(*http.Request) string
+	// Admission decides in place of the access table. The route then stands in
+	// front of others, which are Admitted, and Class says nothing.
+	Admission Admission
+	// Admitted says that an Admission in front has let the request in, and that it
+	// is bounded there.
+	Admitted bool
 }
 
 // Require is everything between the router and a handler, in this order:
@@ -242,6 +248,12 @@ func (g *Gate) Require(rt Route) func(http.Handler) http.Handler {
 	if rt.Error == nil {
 		rt.Error = WriteProblem
 	}
+	switch {
+	case rt.Admission != nil:
+		return g.requireAdmission(rt)
+	case rt.Admitted:
+		return func(next http.Handler) http.Handler { return g.outermost(&rt, next) }
+	}
 	rule := &g.table[rt.Class]
 	return func(next http.Handler) http.Handler {
 		h := middleware.BodyLimit(
@@ -250,18 +262,27 @@ func (g *Gate) Require(rt Route) func(http.Handler) http.Handler {
 				rt.Error(w, r, AsError(err))
 			},
 		)(next)
-		h = g.admit(&rt, rule, h)
-		if !rule.vital {
-			h = g.inFlight.Limit(func(w http.ResponseWriter, r *http.Request) {
-				g.refuse(w, r, &rt, "", &Error{
-					Status: http.StatusServiceUnavailable, Code: CodeOverloaded,
-					Message: "too many requests are being answered", RetryAfter: overloadRetry,
-				})
-			})(h)
-		}
-		h = middleware.Recover(g.panicked, func(w http.ResponseWriter, r *http.Request) { rt.Error(w, r, AsError(nil)) })(h)
-		return g.metrics.Handler(rt.Handler)(h)
+		return g.outermost(&rt, g.limited(&rt, rule, g.admit(&rt, rule, h)))
 	}
+}
+
+// limited bounds the requests in flight, but for those that must always pass.
+func (g *Gate) limited(rt *Route, rule *rule, next http.Handler) http.Handler {
+	if rule.vital {
+		return next
+	}
+	return g.inFlight.Limit(func(w http.ResponseWriter, r *http.Request) {
+		g.refuse(w, r, rt, "", &Error{
+			Status: http.StatusServiceUnavailable, Code: CodeOverloaded,
+			Message: "too many requests are being answered", RetryAfter: overloadRetry,
+		})
+	})(next)
+}
+
+// outermost measures, and survives panics.
+func (g *Gate) outermost(rt *Route, next http.Handler) http.Handler {
+	h := middleware.Recover(g.panicked, func(w http.ResponseWriter, r *http.Request) { rt.Error(w, r, AsError(nil)) })(next)
+	return g.metrics.Handler(rt.Handler)(h)
 }
 
 // admit asks who calls and what it may.
