@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/bundles"
+	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
 // wireCase is one line of testdata/opa-cases; its README explains the members.
@@ -45,6 +47,8 @@ type wireRequest struct {
 	Body    any               `json:"body"`
 	Gzip    bool              `json:"gzip"`
 	Status  int               `json:"status"`
+
+	anonymous bool // without a credential where the case names none
 }
 
 // wireAnswer is what came back, decompressed.
@@ -57,7 +61,7 @@ type wireAnswer struct {
 func TestCases(t *testing.T) {
 	const file = "../../testdata/opa-cases/default.jsonl"
 	cases := readCases(t, file)
-	if len(cases) < 100 {
+	if len(cases) < 120 {
 		t.Fatalf("%s: %d cases, want all of them", file, len(cases))
 	}
 	// These cases are those of an OPA that was started without options.
@@ -76,6 +80,43 @@ func TestCases(t *testing.T) {
 			a := c.Request.send(t, server.URL)
 			if err := c.check(a); err != nil {
 				t.Errorf("%v\nanswer: %d %s", err, a.status, a.body)
+			}
+		})
+	}
+}
+
+// The cases of servers that were started with something.
+func TestProfiles(t *testing.T) {
+	for _, profile := range []struct {
+		name, bundle string
+		options      opa.Options
+		cases        int
+	}{
+		{"authz", "authz", opa.Options{Authentication: opa.AuthenticationToken, Authorization: opa.AuthorizationBasic, PolicyWrites: true}, 3},
+		{"bundle", "bundle", opa.Options{PolicyWrites: true}, 8},
+	} {
+		t.Run(profile.name, func(t *testing.T) {
+			const dir = "../../testdata/opa-cases/"
+			s := newStand(t, profile.options)
+			b, err := bundles.Load(profile.bundle, dir+profile.bundle, bundles.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.engine.Write(func(d *eval.Draft) error { return d.SetBundles([]*eval.Bundle{b}) }); err != nil {
+				t.Fatal(err)
+			}
+			server := httptest.NewServer(s.handler)
+			defer server.Close()
+			cases := readCases(t, dir+profile.name+".jsonl")
+			if len(cases) != profile.cases {
+				t.Fatalf("%d cases, want %d", len(cases), profile.cases)
+			}
+			for _, c := range cases {
+				c.Request.anonymous = profile.name == "authz"
+				a := c.Request.send(t, server.URL)
+				if err := c.check(a); err != nil {
+					t.Errorf("%s: %v\nanswer: %d %s", c.ID, err, a.status, a.body)
+				}
 			}
 		})
 	}
@@ -116,6 +157,9 @@ func (q wireRequest) send(t testing.TB, base string) wireAnswer {
 	t.Helper()
 	var body []byte
 	headers := http.Header{}
+	if q.anonymous {
+		headers["Authorization"] = nil
+	}
 	for k, v := range q.Headers {
 		headers.Set(k, v)
 	}
@@ -147,7 +191,9 @@ func wireSend(t testing.TB, base, method, path string, headers http.Header, body
 		t.Fatal(err)
 	}
 	r.Header = headers
-	r.Header.Set("Authorization", bearer)
+	if _, ok := r.Header["Authorization"]; !ok {
+		r.Header.Set("Authorization", bearer)
+	}
 	if r.URL, err = url.Parse(base + path); err != nil {
 		t.Fatal(err)
 	}

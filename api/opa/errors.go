@@ -33,6 +33,12 @@ const defaultRetryAfter = time.Second
 // reached. OPA answers bodies that are too large with 400.
 func WriteAPIError(w http.ResponseWriter, _ *http.Request, e *api.Error) {
 	status, code, message := e.Status, e.Code, e.Message
+	if own, ok := errors.AsType[*types.ErrorV1](e.Cause); ok {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = w.Write(append(own.Bytes(), '\n')) // the client may be gone
+		return
+	}
 	if code == api.CodeTooLarge {
 		status, code = http.StatusBadRequest, types.CodeInvalidParameter
 		message = types.MsgDecodingLimitError + ": " + message

@@ -25,6 +25,9 @@ func (s *Server) postInput(ex *exchange, r *http.Request) (ast.Value, error) {
 	if err != nil || doc == nil {
 		return nil, err
 	}
+	if _, ok := doc.(ast.Object); !ok && s.admittedBody(r) != nil {
+		return nil, nil // where its policy has seen the body, OPA takes anything
+	}
 	input, err := s.memberInput(doc)
 	if err != nil {
 		return nil, malformed(err)
@@ -78,6 +81,9 @@ func (s *Server) wholeInput(ex *exchange, r *http.Request) (ast.Value, error) {
 // decisionDocument reads the body of a decision and parses it; nil when it is
 // empty.
 func (s *Server) decisionDocument(ex *exchange, r *http.Request, wrapping int) (ast.Value, error) {
+	if b := s.admittedBody(r); b != nil {
+		return b.value, nil
+	}
 	body, err := s.readDecisionBody(r, ex.in[:0])
 	if err != nil {
 		return nil, err

@@ -62,7 +62,8 @@ func compressible(r *http.Request) bool {
 	}
 	path := r.URL.Path
 	return strings.HasPrefix(path, "/v1/data") || strings.HasPrefix(path, "/v0/data") ||
-		strings.HasPrefix(path, "/v1/batch/data")
+		strings.HasPrefix(path, "/v1/batch/data") ||
+		r.Method == http.MethodPost && strings.HasPrefix(path, "/v1/compile")
 }
 
 // acceptsGzip reads an Accept-Encoding header (RFC 9110, section 12.5.3).

@@ -21,7 +21,7 @@ func (s *Server) Mount(r chi.Router, require Require) { r.NotFound(s.Handler(req
 func (s *Server) MountDiagnostic(r chi.Router, require Require) {
 	mux := http.NewServeMux()
 	s.routeHealth(mux, require)
-	r.NotFound(mux.ServeHTTP)
+	r.NotFound(s.guard(require, mux).ServeHTTP)
 }
 
 // Handler returns the API's routes.
@@ -30,24 +30,30 @@ func (s *Server) Handler(require Require) http.Handler {
 	s.routeHealth(mux, require)
 	s.routeDecisions(mux, require)
 	s.routeWrites(mux, require)
+	s.routeQuestions(mux, require)
+	s.route(mux, require, api.ClassStatus, "v1/config", s.config, "GET /v1/config")
 	s.route(mux, require, api.ClassStatus, "v1/status", s.status, "GET /v1/status")
 	s.route(mux, require, api.ClassQuery, "index", s.index, "GET /{$}")
 	for _, pattern := range []string{
 		"/v0/data", "/v0/data/{path...}", "/v1/data", "/v1/data/{path...}",
 		"/v1/batch/data", "/v1/batch/data/{path...}", "/v1/policies", "/v1/policies/{path...}",
+		"/v1/query", "/v1/query/{path...}",
 	} {
-		mux.Handle(pattern, orthodox(http.HandlerFunc(methodNotAllowed)))
+		mux.Handle(pattern, orthodox(methodNotAllowed))
 	}
-	hot := guarded(require, api.ClassDecide, "v1/data", s.dataPost)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if compressible(r) {
-			s.vary(w.Header())
-		}
+	hot := s.guarded(require, api.ClassDecide, "v1/data", s.dataPost)
+	routes := s.guard(require, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && isPlain(r) {
 			hot.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if compressible(r) {
+			s.vary(w.Header())
+		}
+		routes.ServeHTTP(w, r)
 	})
 }
 
@@ -55,7 +61,7 @@ func (s *Server) routeHealth(mux *http.ServeMux, require Require) {
 	s.route(mux, require, api.ClassHealth, "health", s.health, "GET /health")
 	s.route(mux, require, api.ClassHealth, "health", s.healthPolicy, "GET /health/{path...}")
 	if s.options.Metrics != nil {
-		guard := require(api.Route{Class: api.ClassMetrics, Handler: "metrics", Error: WriteAPIError})
+		guard := require(s.routeOf(api.ClassMetrics, "metrics"))
 		mux.Handle("GET /metrics", guard(s.options.Metrics))
 		mux.Handle("GET /metrics/alloc_bytes", guard(http.HandlerFunc(allocBytes)))
 	}
@@ -70,6 +76,14 @@ func (s *Server) routeDecisions(mux *http.ServeMux, require Require) {
 	decide("v1/data", s.dataGet, "GET /v1/data", "GET /v1/data/{path...}")
 	decide("v1/batch/data", s.batchPost, "POST /v1/batch/data", "POST /v1/batch/data/{path...}")
 	decide("index", s.defaultPost, "POST /{$}")
+}
+
+func (s *Server) routeQuestions(mux *http.ServeMux, require Require) {
+	s.route(mux, require, api.ClassQuery, "v1/query", s.queryGet, "GET /v1/query")
+	s.route(mux, require, api.ClassQuery, "v1/query", s.queryPost, "POST /v1/query")
+	s.route(mux, require, api.ClassQuery, "v1/compile", s.compilePost, "POST /v1/compile")
+	s.route(mux, require, api.ClassDecide, "v1/compile", s.compileFilters,
+		"POST /v1/compile/{path...}", "GET /v1/compile/{path...}")
 }
 
 func (s *Server) routeWrites(mux *http.ServeMux, require Require) {
@@ -89,18 +103,32 @@ func (s *Server) routeWrites(mux *http.ServeMux, require Require) {
 }
 
 func (s *Server) route(mux *http.ServeMux, require Require, class api.Class, label string, h http.HandlerFunc, patterns ...string) {
-	wrapped := guarded(require, class, label, h)
+	wrapped := s.guarded(require, class, label, h)
 	for _, pattern := range patterns {
 		mux.Handle(pattern, wrapped)
 	}
 }
 
-func guarded(require Require, class api.Class, label string, h http.HandlerFunc) http.Handler {
-	return require(api.Route{Class: class, Handler: label, Error: WriteAPIError})(orthodox(h))
+func (s *Server) guarded(require Require, class api.Class, label string, h http.HandlerFunc) http.Handler {
+	return require(s.routeOf(class, label))(orthodox(h))
+}
+
+func (s *Server) routeOf(class api.Class, label string) api.Route {
+	return api.Route{Class: class, Handler: label, Error: WriteAPIError, Admitted: s.admission != nil}
+}
+
+// guard puts OPA's own modes, where they are on, in front of all routes, also
+// of those that do not exist.
+func (s *Server) guard(require Require, routes http.Handler) http.Handler {
+	if s.admission == nil {
+		return routes
+	}
+	rt := api.Route{Handler: "authz", Error: WriteAPIError, Admission: s.admission}
+	return orthodox(require(rt)(routes).ServeHTTP)
 }
 
 // orthodox answers HEAD and paths that end in a slash as OPA does.
-func orthodox(next http.Handler) http.Handler {
+func orthodox(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
 		case r.Method == http.MethodHead:
@@ -108,7 +136,7 @@ func orthodox(next http.Handler) http.Handler {
 		case path != "/" && strings.HasSuffix(path, "/"):
 			http.Redirect(w, r, strings.TrimSuffix(path, "/"), http.StatusMovedPermanently)
 		default:
-			next.ServeHTTP(w, r)
+			next(w, r)
 		}
 	})
 }

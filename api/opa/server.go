@@ -1,6 +1,6 @@
 // Package opa speaks OPA's REST API (v1.22): decisions under /v1/data, /v0/data
 // and POST /, batches under /v1/batch/data, writes of data and policies, health,
-// status and metrics, with OPA's status codes, bodies, error shapes and query
+// status and metrics, ad-hoc queries, partial evaluation and data filters, with OPA's status codes, bodies, error shapes and query
 // parameters. Where it is stricter, docs/opa-compatibility.md says so.
 //
 // A decision enters in decide.go; nothing is decided or recorded here.
@@ -29,6 +29,7 @@ const (
 	DefaultDecision    = "system/main"
 	DefaultRequestBody = 1 << 20
 	DefaultDataBody    = 64 << 20
+	DefaultAnswer      = 8 << 20
 
 	// gzipMinLength is the size from which answers are compressed, OPA's default.
 	gzipMinLength = 1024
@@ -51,6 +52,7 @@ type Limits struct {
 	DataBody    int64 // bytes of a data or policy write; 64 MiB
 	Depth       int   // nesting of an input or data document; 64
 	Members     int   // members and elements of an input document; 10,000
+	Answer      int   // bytes of the answer to a query or compile request; 8 MiB
 }
 
 // Build names the program in the answer to ?provenance and on the index page.
@@ -69,7 +71,13 @@ type Options struct {
 	// OmitDecisionID leaves decision_id out of the bodies of /v1/data, as an OPA
 	// without decision logging does. The header is always there.
 	OmitDecisionID bool
+	// Authentication and Authorization are OPA's own modes in place of the access
+	// table, both or neither; empty means AuthVerdict.
+	Authentication Authentication
+	Authorization  Authorization
 	Build          Build
+	// Instance names the process in GET /v1/config; empty: a fresh id.
+	Instance string
 	// Healthy returns what is wrong with the server; nil means nothing ever is.
 	Healthy func() error
 	// Status answers GET /v1/status with something that encodes as JSON; nil
@@ -87,7 +95,8 @@ type Server struct {
 	options  Options
 	limits   atomic.Pointer[Limits]
 
-	exchanges sync.Pool // *exchange
+	admission *admission // nil: the access table decides
+	exchanges sync.Pool  // *exchange
 	inputKey  *ast.Term
 
 	// Header values that every answer shares; net/http does not change them.
@@ -109,6 +118,10 @@ func New(p *pdp.PDP, recorder Recorder, o Options) *Server {
 		varyEncoding: []string{"Accept-Encoding"},
 	}
 	s.exchanges.New = func() any { return &exchange{} }
+	if o.Instance == "" {
+		s.options.Instance, _ = p.NewID() // a label: without randomness there is none
+	}
+	s.admission = newAdmission(s)
 	s.SetLimits(o.Limits)
 	return s
 }
@@ -120,6 +133,9 @@ func (s *Server) SetLimits(l Limits) {
 	}
 	if l.DataBody <= 0 {
 		l.DataBody = DefaultDataBody
+	}
+	if l.Answer <= 0 {
+		l.Answer = DefaultAnswer
 	}
 	if l.Depth <= 0 {
 		l.Depth = eval.DefaultDepth

@@ -56,10 +56,16 @@ func newStandOn(t testing.TB, engine *eval.Engine, log *audit.Log, recorder pdp.
 		t.Fatal(err)
 	}
 	registry.MustRegister(gate.Collectors()...)
-	server := opa.New(pdp.New(engine, recorder, pdp.Options{}), recorder, o)
+	s := &stand{api: opa.New(pdp.New(engine, recorder, pdp.Options{}), recorder, o), engine: engine, log: log}
+	s.mount(gate)
+	return s
+}
+
+// mount puts the server behind a gate.
+func (s *stand) mount(gate *api.Gate) {
 	router := chi.NewRouter()
-	server.Mount(router, gate.Require)
-	return &stand{api: server, handler: gate.Stack(api.Main, router), engine: engine, log: log}
+	s.api.Mount(router, gate.Require)
+	s.handler = gate.Stack(api.Main, router)
 }
 
 // anyToken takes every token for one that may do everything.
