@@ -18,7 +18,7 @@ const (
 // through. It is nil for other policies, and for a question that was never
 // evaluated.
 func standardDenial(q *Query, err error) ast.Value {
-	if q.Fault != nil {
+	if q.Fault != nil || q.Ask != nil {
 		return nil
 	}
 	item := func(key string, value *ast.Term) [2]*ast.Term { return ast.Item(ast.StringTerm(key), value) }

@@ -44,6 +44,8 @@ type app struct {
 	runtime  runtimeSettings
 	stopping chan struct{} // closed when Run begins to stop
 
+	instance string // names the process to those who ask OPA's API
+
 	store    *segment.Store
 	log      *audit.Log
 	engine   *eval.Engine

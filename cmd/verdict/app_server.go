@@ -33,14 +33,19 @@ func (a *app) openServer() (err error) {
 	if err != nil {
 		return err
 	}
+	if a.instance, err = a.pdp.NewID(); err != nil {
+		return fmt.Errorf("name this process: %w", err)
+	}
 	a.opa = opa.New(a.pdp, a.log, opa.Options{
 		Limits: opaLimits(c), PolicyWrites: c.API.PolicyWrites, DefaultDecision: c.OPA.DefaultDecision,
 		// A bare OPA, which this then stands in for, logs no decisions.
 		OmitDecisionID: !c.StandardPolicies && len(c.BundlePaths) == 0,
 		Build:          opa.Build{Version: a.version.Version, Commit: a.version.Commit},
-		Healthy:        a.healthy,
-		Metrics:        promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
-		Logger:         a.logger,
+		Authentication: opa.Authentication(c.OPA.Authentication), Authorization: opa.Authorization(c.OPA.Authorization),
+		Instance: a.instance, Status: a.opaStatus(),
+		Healthy: a.healthy,
+		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
+		Logger:  a.logger,
 	})
 	if err := a.openChecks(); err != nil {
 		return err
@@ -181,6 +186,6 @@ func serverSettings(c *Config) api.ServerSettings {
 func opaLimits(c *Config) opa.Limits {
 	return opa.Limits{
 		RequestBody: int64(c.Limits.RequestBody), DataBody: int64(c.Limits.DataBody),
-		Depth: c.Limits.Depth, Members: c.Limits.Members,
+		Depth: c.Limits.Depth, Members: c.Limits.Members, Answer: int(c.Limits.Answer),
 	}
 }

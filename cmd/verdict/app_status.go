@@ -97,3 +97,32 @@ func (a *app) policyStatus() policyStatus {
 	}
 	return s
 }
+
+// opaBundle is a bundle in OPA's status.
+type opaBundle struct {
+	Name     string `json:"name"`
+	Revision string `json:"active_revision"`
+}
+
+// opaStatus tells what GET /v1/status answers: nil, that there is no such
+// plugin, or what OPA's tells of what there is here too.
+func (a *app) opaStatus() func() any {
+	if !a.config.OPA.Status {
+		return nil
+	}
+	return func() any {
+		bundles := map[string]opaBundle{}
+		for name, revision := range a.engine.Active().Revisions() {
+			bundles[name] = opaBundle{Name: name, Revision: revision}
+		}
+		logs := map[string]string{"state": "OK"}
+		if err := a.healthy(); err != nil {
+			logs = map[string]string{"state": "ERROR", "message": err.Error()}
+		}
+		return map[string]any{
+			"labels":  map[string]string{"id": a.instance, "version": a.version.Version},
+			"bundles": bundles,
+			"plugins": map[string]any{"bundle": map[string]string{"state": "OK"}, "decision_logs": logs},
+		}
+	}
+}

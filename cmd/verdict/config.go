@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
@@ -126,7 +127,7 @@ func defaultConfig() *Config {
 		},
 		Limits: LimitsConfig{
 			RequestBody: MiB, DataBody: 64 * MiB, CryptoBody: 16 * MiB,
-			Depth: eval.DefaultDepth, Members: eval.DefaultMembers, Evaluation: eval.DefaultTimeout,
+			Depth: eval.DefaultDepth, Members: eval.DefaultMembers, Answer: opa.DefaultAnswer, Evaluation: eval.DefaultTimeout,
 			BundlePacked: 64 * MiB, BundleUnpacked: 512 * MiB, BundleFiles: 20_000, BundleRatio: 200,
 		},
 		Log:              LogConfig{Level: "info", Format: "json"},

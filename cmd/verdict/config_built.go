@@ -38,9 +38,6 @@ type missingFeature struct {
 // issue that builds a feature removes its lines.
 func missingFeatures() []missingFeature {
 	return []missingFeature{
-		{key: "opa.status", name: "OPA's status plugin", protects: true, built: "false"},
-		{key: "opa.authentication", name: "OPA's own authentication", protects: true, built: "verdict"},
-		{key: "opa.authorization", name: "OPA's own authorization", protects: true, built: "verdict"},
 		{key: "bundles.max_age", name: "staleness of bundles"},
 		{key: "bundles.gates.benchmark", name: "the benchmark gate"},
 		{key: "bundles.gates.replay", name: "the replay gate"},

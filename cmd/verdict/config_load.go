@@ -55,6 +55,7 @@ func loadConfig(f *configFlags, environ []string) (*Config, []Warning, error) {
 		return nil, nil, err
 	}
 	warnings, unbuilt := c.unbuilt()
+	warnings = append(warnings, c.exposed()...)
 	problems := c.validate()
 	for _, p := range unbuilt {
 		if !slices.ContainsFunc(problems, func(other Problem) bool { return other.Key == p.Key }) {

@@ -65,10 +65,13 @@ type OPAConfig struct {
 	// as OPA without it. verdict's own status is `GET /api/v1/status`.
 	Status bool `key:"status"`
 	// Who is authenticated on OPA's paths: `verdict`, or OPA's own modes
-	// `token`, `tls`, `off`.
+	// `token` (the bearer token, unchecked, is the identity), `tls` (the subject
+	// of the client certificate is, and there must be one), `off`. OPA's modes go
+	// with OPA's modes of `authorization`.
 	Authentication string `key:"authentication"`
 	// Who authorizes on OPA's paths: `verdict`, or OPA's own modes `basic`
-	// (`data.system.authz` decides) and `off`.
+	// (`data.system.authz.allow` decides on every request, also for `/health`
+	// and `/metrics`) and `off` (everybody may do everything).
 	Authorization string `key:"authorization"`
 }
 
@@ -166,6 +169,8 @@ type LimitsConfig struct {
 	Depth int `key:"depth" reload:"yes"`
 	// Members and elements of an input, counted over the whole of it.
 	Members int `key:"members" reload:"yes"`
+	// Answer to an ad-hoc query, a partial evaluation or a data filter.
+	Answer Size `key:"answer" reload:"yes"`
 	// Time of one evaluation.
 	Evaluation time.Duration `key:"evaluation" reload:"yes"`
 	// Size of a bundle as it comes.

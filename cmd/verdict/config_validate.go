@@ -206,6 +206,7 @@ func (r *checker) protocols(c *Config) {
 	r.path("opa.default_decision", c.OPA.DefaultDecision)
 	r.oneOf("opa.authentication", c.OPA.Authentication, "verdict", "token", "tls", "off")
 	r.oneOf("opa.authorization", c.OPA.Authorization, "verdict", "basic", "off")
+	r.opaModes(c)
 	r.path("authzen.path", c.AuthZEN.Path)
 	r.between("authzen.search_limit", c.AuthZEN.SearchLimit, 1, 1_000_000)
 	r.duration("authzen.search_timeout", c.AuthZEN.SearchTimeout, time.Millisecond, time.Minute)

@@ -155,6 +155,7 @@ func (r *checker) limits(l *LimitsConfig) {
 	r.size("limits.crypto_body", l.CryptoBody, 1, GiB)
 	r.between("limits.depth", l.Depth, 1, maxDepth)
 	r.between("limits.members", l.Members, 1, 100_000_000)
+	r.size("limits.answer", l.Answer, KiB, GiB)
 	r.duration("limits.evaluation", l.Evaluation, time.Millisecond, time.Minute)
 	r.size("limits.bundle_packed", l.BundlePacked, 1, 16*GiB)
 	r.size("limits.bundle_unpacked", l.BundleUnpacked, 1, 64*GiB)

@@ -34,6 +34,9 @@ func TestValidation(t *testing.T) {
 		{"opa.default_decision=/system/main", `opa.default_decision: "/system/main" is not the path of a decision; write it without slashes`},
 		{"opa.authentication=tokn", `opa.authentication: "tokn" is not known; write verdict, token, tls, off (nearest: token)`},
 		{"opa.authorization=on", `opa.authorization: "on" is not known`},
+		{"opa.authentication=token", `opa.authorization: is verdict, which cannot be with opa.authentication token; write basic, off, or leave out both`},
+		{"opa.authorization=basic", `opa.authentication: is verdict, which cannot be with opa.authorization basic; write token, tls, off, or leave out both`},
+		{"opa.authentication=tls|opa.authorization=off", `opa.authentication: is tls, which needs server.tls.client_ca_file`},
 		{"authzen.search_limit=0", `authzen.search_limit: 0 is out of bounds`},
 		{"extauthz.trusted_peers=10.0.0.0/33", `extauthz.trusted_peers: "10.0.0.0/33" is not an address or network`},
 		{"extauthz.path_overrides=a//b", `extauthz.path_overrides: "a//b" is not the path of a decision`},
@@ -68,6 +71,7 @@ func TestValidation(t *testing.T) {
 		{"authn.certificates=[{san: a, name: a, scopes: [root]}]", `authn.certificates[0].scopes: unknown scope "root"`},
 		{"limits.depth=100000", `limits.depth: 100000 is out of bounds; write a number from 1 to 1000`},
 		{"limits.request_body=0", `limits.request_body: 0 is out of bounds`},
+		{"limits.answer=1", `limits.answer: 1 is out of bounds; write a size from 1KiB to 1GiB`},
 		{"limits.evaluation=1h", `limits.evaluation: 1h0m0s is out of bounds`},
 		{"log.level=loud", `log.level: "loud" is not known`},
 	} {
@@ -107,7 +111,10 @@ func TestAccepted(t *testing.T) {
 		"audit.durability=off|--dev",
 		"audit.durability=queued|audit.min_free_bytes=1",
 		"authn.certificates=[{san: 'spiffe://a/b', name: b, scopes: [decide, 'bundles:*:read']}]",
-		"opa.authentication=verdict|opa.authorization=verdict|opa.status=false",
+		"opa.authentication=verdict|opa.authorization=verdict|opa.status=true",
+		"opa.authentication=token|opa.authorization=basic",
+		"opa.authentication=off|opa.authorization=off",
+		"opa.authentication=tls|opa.authorization=basic|server.tls.cert_file=c|server.tls.key_file=k|server.tls.client_ca_file=ca",
 		"bundles.allow_unsigned=true|authn.issuers=[]",
 		"bundles.allow_unsigned=false|--dev",
 		"bundles.verification_keys=[{id: a, algorithm: HS256, file: a}, {id: b, algorithm: EdDSA, file: b.pem, names: [x], scope: y}]",
@@ -118,12 +125,21 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
+// What opens everything is named.
+func TestExposed(t *testing.T) {
+	_, warnings, err := verdict.Load(flags("opa.authentication=token|opa.authorization=off"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) != 1 || warnings[0].Key != "opa.authorization" || !strings.Contains(warnings[0].Text, "everybody who reaches verdict") {
+		t.Errorf("warnings %v", warnings)
+	}
+}
+
 // A feature that is not built is named, and stops the start where it would
 // protect something.
 func TestMissingFeatures(t *testing.T) {
 	for _, tt := range []struct{ row, want string }{
-		{"opa.authentication=token", "opa.authentication: OPA's own authentication is not built yet, so verdict would start without it; remove it or set it to verdict (--set)"},
-		{"opa.authorization=basic", "opa.authorization: "},
 		{"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}]", "authn.issuers: "},
 		{"keys.provider=vault|keys.vault.address=https://v", "keys.provider: "},
 	} {
