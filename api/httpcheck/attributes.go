@@ -18,7 +18,23 @@ type builder struct {
 	left  int // members that the document may still have
 	depth int
 	err   error
+	slab  []ast.Term // not in use yet; terms of one input are allocated together
 }
+
+// slabSize is how many terms a usual request has.
+const slabSize = 64
+
+func (b *builder) term(v ast.Value) *ast.Term {
+	if len(b.slab) == 0 {
+		b.slab = make([]ast.Term, slabSize)
+	}
+	t := &b.slab[0]
+	b.slab = b.slab[1:]
+	t.Value = v
+	return t
+}
+
+func (b *builder) textTerm(s string) *ast.Term { return b.term(ast.String(s)) }
 
 // object collects the members of one object that are set.
 type object struct {
@@ -34,14 +50,14 @@ func (o *object) value() ast.Object { return ast.NewObject(o.items...) }
 
 func (o *object) put(key *ast.Term, v ast.Value) {
 	if v != nil {
-		o.items = append(o.items, ast.Item(key, ast.NewTerm(v)))
+		o.items = append(o.items, ast.Item(key, o.term(v)))
 	}
 }
 
 // text puts a string that is set; proto3 has no other empty one.
 func (o *object) text(key *ast.Term, s string) {
 	if s != "" {
-		o.items = append(o.items, ast.Item(key, ast.StringTerm(s)))
+		o.items = append(o.items, ast.Item(key, o.textTerm(s)))
 	}
 }
 
@@ -65,9 +81,17 @@ func (o *object) texts(key *ast.Term, m map[string]string) {
 	}
 	items := make([][2]*ast.Term, 0, len(m))
 	for k, v := range m {
-		items = append(items, ast.Item(ast.StringTerm(k), ast.StringTerm(v)))
+		items = append(items, ast.Item(o.key(k), o.textTerm(v)))
 	}
 	o.put(key, ast.NewObject(items...))
+}
+
+// key is the term of a key: that of a usual header is made once.
+func (b *builder) key(s string) *ast.Term {
+	if t, ok := b.names.usual[s]; ok {
+		return t
+	}
+	return b.textTerm(s)
 }
 
 // spend takes members off what the document may have.
@@ -127,14 +151,14 @@ func (b *builder) address(a *corev3.Address) ast.Value {
 	case *corev3.SocketAddress_PortValue:
 		o.items = append(o.items, ast.Item(n.portValue, integer(int64(port.PortValue))))
 	case *corev3.SocketAddress_NamedPort:
-		o.items = append(o.items, ast.Item(n.namedPort, ast.StringTerm(port.NamedPort)))
+		o.items = append(o.items, ast.Item(n.namedPort, b.textTerm(port.NamedPort)))
 	}
 	o.text(n.resolverName, s.ResolverName)
 	if s.Ipv4Compat {
 		o.put(n.ipv4Compat, ast.Boolean(true))
 	}
 	o.text(n.networkNamespace, s.NetworkNamespaceFilepath)
-	return ast.NewObject(ast.Item(n.socketAddress, ast.NewTerm(o.value())))
+	return ast.NewObject(ast.Item(n.socketAddress, b.term(o.value())))
 }
 
 func (b *builder) request(r *authv3.AttributeContext_Request) ast.Value {

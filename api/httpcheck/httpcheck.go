@@ -63,7 +63,7 @@ func (in *Inputs) Input(c *Check) (ast.Object, error) {
 	request := c.Request.GetAttributes().GetRequest().GetHttp()
 	path, rawQuery, _ := strings.Cut(request.GetPath(), "?")
 	input := ast.NewObject(b.standard(c, path)...)
-	insert := func(key *ast.Term, v ast.Value) { input.Insert(key, ast.NewTerm(v)) }
+	insert := func(key *ast.Term, v ast.Value) { input.Insert(key, b.term(v)) }
 	if attributes != nil {
 		insert(in.names.attributes, attributes)
 	}
@@ -98,20 +98,20 @@ func (b *builder) standard(c *Check, path string) [][2]*ast.Term {
 	attributes := c.Request.GetAttributes()
 	http := attributes.GetRequest().GetHttp()
 	if method := http.GetMethod(); method != "" {
-		items = append(items, ast.Item(n.action, ast.ObjectTerm(ast.Item(n.name, ast.StringTerm(method)))))
+		items = append(items, ast.Item(n.action, b.term(ast.NewObject(ast.Item(n.name, b.textTerm(method))))))
 	}
 	resource := ast.NewObject(ast.Item(n.kind, n.http))
 	if path != "" {
-		resource.Insert(n.id, ast.StringTerm(path))
+		resource.Insert(n.id, b.textTerm(path))
 	}
-	items = append(items, ast.Item(n.resource, ast.NewTerm(resource)))
+	items = append(items, ast.Item(n.resource, b.term(resource)))
 
 	network, context := ast.NewObject(), ast.NewObject()
 	if c.Client.IsValid() {
-		network.Insert(n.ip, ast.StringTerm(c.Client.String()))
+		network.Insert(n.ip, b.textTerm(c.Client.String()))
 	}
 	if principal := attributes.GetSource().GetPrincipal(); principal != "" {
-		id := ast.StringTerm(principal)
+		id := b.textTerm(principal)
 		items = append(items, ast.Item(n.subject, ast.ObjectTerm(ast.Item(n.kind, n.service), ast.Item(n.id, id))))
 		context.Insert(n.certificate, ast.ObjectTerm(ast.Item(n.principal, id)))
 		if strings.HasPrefix(principal, "spiffe://") {
@@ -119,9 +119,9 @@ func (b *builder) standard(c *Check, path string) [][2]*ast.Term {
 		}
 	}
 	if network.Len() > 0 {
-		context.Insert(n.network, ast.NewTerm(network))
+		context.Insert(n.network, b.term(network))
 	}
-	return append(items, ast.Item(n.context, ast.NewTerm(context)))
+	return append(items, ast.Item(n.context, b.term(context)))
 }
 
 // Subject is who a policy was asked about, empty when nobody is known.

@@ -15,11 +15,25 @@ type names struct {
 	address, labels, socketAddress, portValue, resolverName, ipv4Compat, protocol, namedPort           *ast.Term
 	time, seconds, nanos, method, headers, path, host, scheme, query, fragment, size, body, rawBody    *ast.Term
 	headerMap, networkNamespace                                                                        *ast.Term
+
+	usual map[string]*ast.Term // names of headers that most requests have
 }
 
 func newNames() *names {
 	t := ast.StringTerm
+	usual := map[string]*ast.Term{}
+	for _, name := range []string{
+		":authority", ":method", ":path", ":scheme", "accept", "accept-encoding", "accept-language", "authorization", "cache-control",
+		"content-length", "content-type", "cookie", "forwarded", "host", "if-none-match", "origin", "referer", "sec-ch-ua",
+		"sec-ch-ua-mobile", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
+		"traceparent", "tracestate", "upgrade-insecure-requests", "user-agent", "x-correlation-id", "x-envoy-auth-partial-body",
+		"x-envoy-external-address", "x-envoy-internal", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host",
+		"x-forwarded-proto", "x-request-id",
+	} {
+		usual[name] = t(name)
+	}
 	return &names{
+		usual:      usual,
 		attributes: t("attributes"), version: t("version"), parsedPath: t("parsed_path"), parsedQuery: t("parsed_query"),
 		parsedBody: t("parsed_body"), truncatedBody: t("truncated_body"), sourcePrincipal: t("source_principal"),
 		subject: t("subject"), action: t("action"), resource: t("resource"), context: t("context"), kind: t("type"), id: t("id"),

@@ -34,7 +34,7 @@ func (b *builder) path(path string) (ast.Value, error) {
 	if !b.spend(strings.Count(decoded, "/") + 1) {
 		return nil, b.err
 	}
-	return texts(strings.Split(decoded, "/")), nil
+	return b.list(strings.Split(decoded, "/")), nil
 }
 
 // query is parsed_query: each parameter with its values.
@@ -42,25 +42,25 @@ func (b *builder) query(raw string) (ast.Value, error) {
 	if !b.spend(strings.Count(raw, "&")) {
 		return nil, b.err
 	}
-	return form("query", raw)
+	return b.form("query", raw)
 }
 
-func form(what, raw string) (ast.Value, error) {
+func (b *builder) form(what, raw string) (ast.Value, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, parseError(what, err)
 	}
 	items := make([][2]*ast.Term, 0, len(values))
 	for key, list := range values {
-		items = append(items, ast.Item(ast.StringTerm(strings.ToValidUTF8(key, replacement)), ast.NewTerm(texts(list))))
+		items = append(items, ast.Item(b.textTerm(strings.ToValidUTF8(key, replacement)), b.term(b.list(list))))
 	}
 	return ast.NewObject(items...), nil
 }
 
-func texts(list []string) *ast.Array {
+func (b *builder) list(list []string) *ast.Array {
 	terms := make([]*ast.Term, len(list))
 	for i, s := range list {
-		terms[i] = ast.StringTerm(strings.ToValidUTF8(s, replacement))
+		terms[i] = b.textTerm(strings.ToValidUTF8(s, replacement))
 	}
 	return ast.NewArray(terms...)
 }
@@ -84,7 +84,7 @@ func (b *builder) body(r *authv3.AttributeContext_HttpRequest) (parsed ast.Value
 			if !b.spend(strings.Count(body, "&")) {
 				return nil, b.err
 			}
-			return form("body", body)
+			return b.form("body", body)
 		}
 	case strings.Contains(kind, "multipart/form-data"):
 		read = b.multipart

@@ -100,3 +100,17 @@ func (Lost) Append(context.Context, *audit.Record) (audit.Receipt, error) {
 func (Lost) Submit(context.Context, *audit.Record) (*audit.Ticket, error) {
 	return nil, &audit.UnavailableError{Reason: "poisoned"}
 }
+
+// Nowhere is a recorder that takes records and keeps none, so that a benchmark
+// sees the decision alone.
+type Nowhere struct{}
+
+// Append implements pdp.Recorder.
+func (Nowhere) Append(context.Context, *audit.Record) (audit.Receipt, error) {
+	return audit.Receipt{}, nil
+}
+
+// Submit implements pdp.Recorder.
+func (Nowhere) Submit(context.Context, *audit.Record) (*audit.Ticket, error) {
+	return &audit.Ticket{}, nil
+}
