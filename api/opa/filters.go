@@ -30,10 +30,14 @@ const (
 // filterTargets are the languages that a filter can be asked for in.
 func filterTargets() []eval.FilterTarget {
 	return []eval.FilterTarget{
-		{Target: "ucast", Dialect: "all"}, {Target: "ucast", Dialect: "minimal"},
-		{Target: "ucast", Dialect: "prisma"}, {Target: "ucast", Dialect: "linq"},
-		{Target: "sql", Dialect: "postgresql"}, {Target: "sql", Dialect: "mysql"},
-		{Target: "sql", Dialect: "sqlserver"}, {Target: "sql", Dialect: "sqlite"},
+		{Target: "ucast", Dialect: "all"},
+		{Target: "ucast", Dialect: "minimal"},
+		{Target: "ucast", Dialect: "prisma"},
+		{Target: "ucast", Dialect: "linq"},
+		{Target: "sql", Dialect: "postgresql"},
+		{Target: "sql", Dialect: "mysql"},
+		{Target: "sql", Dialect: "sqlserver"},
+		{Target: "sql", Dialect: "sqlite"},
 	}
 }
 
@@ -260,14 +264,17 @@ func annotate(q *eval.Filter, snapshot *eval.Snapshot) error {
 	return nil
 }
 
+// acceptHeader begins OPA's messages about the header.
+const acceptHeader = "Accept header"
+
 // acceptTargets sets the languages that an Accept header asks for; multi tells
 // that the body names them.
 func acceptTargets(q *eval.Filter, accept string, dialects []string) (multi bool, err error) {
 	switch {
 	case accept == "":
-		return false, errors.New("Accept header: missing required header")
+		return false, fmt.Errorf("%s: missing required header", acceptHeader)
 	case strings.Contains(accept, ","):
-		return false, errors.New("Accept header: multiple headers not supported")
+		return false, fmt.Errorf("%s: multiple headers not supported", acceptHeader)
 	case accept == mediaJSON:
 		q.Targets = []eval.FilterTarget{{}}
 		return false, nil
@@ -286,7 +293,7 @@ func acceptTargets(q *eval.Filter, accept string, dialects []string) (multi bool
 		return accept == mediaPrefix+t.Target+"."+t.Dialect+mediaSuffix
 	})
 	if i < 0 {
-		return false, fmt.Errorf("Accept header: unsupported header: %s", accept)
+		return false, fmt.Errorf("%s: unsupported header: %s", acceptHeader, accept)
 	}
 	q.Targets = filterTargets()[i : i+1]
 	return false, nil
