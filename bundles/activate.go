@@ -226,9 +226,7 @@ func (s *Service) swap(ctx context.Context, c *change) error {
 		case err != nil:
 			return err
 		}
-		s.mu.Lock()
-		s.active = c.next
-		s.mu.Unlock()
+		s.setActive(c.next)
 		s.keepWarm(c.now.key(), before)
 		return nil
 	}

@@ -78,9 +78,10 @@ type Service struct {
 	// context.
 	changing chan struct{}
 
-	mu     sync.Mutex
-	active activeSet // owned by mu; changed by the holder of changing
-	warm   []warmSet // owned by the holder of changing, newest first
+	mu      sync.Mutex
+	active  activeSet     // owned by mu; changed by the holder of changing
+	changed chan struct{} // owned by mu; closed and replaced when active changes
+	warm    []warmSet     // owned by the holder of changing, newest first
 
 	fault func(point string) error // for tests: what happens at a step
 }
@@ -113,7 +114,8 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		o: o, fixed: o.Engine.Active().Bundles(), meta: &metadata{bucket: o.Bucket},
 		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1),
-		fault: func(string) error { return nil },
+		changed: make(chan struct{}),
+		fault:   func(string) error { return nil },
 	}
 	var err error
 	if s.disk, err = openArchives(o.Dir); err != nil {
