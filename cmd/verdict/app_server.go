@@ -61,15 +61,17 @@ func (a *app) openServer() (err error) {
 	return err
 }
 
-// mount gives a listener its routes: verdict's own below /api, those of
-// gateways, AuthZEN's, and OPA's everywhere else.
+// mount gives a listener its routes: verdict's own below /api, bundles for those
+// that pull, those of gateways, AuthZEN's, and OPA's everywhere else.
 func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
+	pulled := a.bundleServer()
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
 			a.opa.MountDiagnostic(r, a.gate.Require)
 			return
 		}
 		own.Mount(r, a.gate.Require)
+		pulled.Mount(r, a.gate.Require)
 		a.checks.forward.Mount(r, a.gate.Require)
 		a.authzen.Mount(r, a.gate.Require)
 		a.opa.Mount(r, a.gate.Require)
