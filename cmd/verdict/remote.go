@@ -39,7 +39,8 @@ type remote struct {
 	client *http.Client
 }
 
-// connect finds the server and the token; nil when no server is named.
+// connect finds the server and the token; nil when no server is named. An empty
+// dataDir has no token.
 func (f *remoteFlags) connect(p *process, dataDir string) (*remote, error) {
 	server := f.server
 	if server == "" {
@@ -54,7 +55,7 @@ func (f *remoteFlags) connect(p *process, dataDir string) (*remote, error) {
 	}
 	r := &remote{base: base, token: lookupEnv(p.environ, "VERDICT_TOKEN")}
 	file := f.tokenFile
-	if file == "" && r.token == "" {
+	if file == "" && r.token == "" && dataDir != "" {
 		file = filepath.Join(dataDir, "admin.token")
 	}
 	if file != "" {
