@@ -2,11 +2,13 @@ package eval
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 )
 
@@ -17,6 +19,9 @@ const (
 	// maxValues bounds the compiled patterns that are kept between queries.
 	maxValues = 1024
 )
+
+// slotsPerProcessor is how many evaluations may run at once for each processor.
+const slotsPerProcessor = 4
 
 // Options configure an Engine. The zero value is the documented default.
 type Options struct {
@@ -38,7 +43,8 @@ type Engine struct {
 	caps    *ast.Capabilities
 	values  cache.InterQueryValueCache
 
-	timeout atomic.Int64 // nanoseconds
+	timeout atomic.Int64  // nanoseconds
+	slots   chan struct{} // holds one value for each evaluation that runs
 	active  atomic.Pointer[Snapshot]
 	writer  sync.Mutex // held while a draft exists
 }
@@ -53,6 +59,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		options: o,
 		caps:    caps,
+		slots:   make(chan struct{}, slotsPerProcessor*runtime.GOMAXPROCS(0)),
 		values:  newValueCache(),
 		runtime: ast.ObjectTerm(
 			ast.Item(ast.StringTerm("version"), ast.StringTerm(o.Version)),
@@ -83,6 +90,25 @@ func newValueCache() valueCache {
 // GetCache is part of cache.InterQueryValueCache. Built-ins that would have a
 // cache by name, such as those of tokens, go without.
 func (valueCache) GetCache(string) cache.InterQueryValueCacheBucket { return nil }
+
+// enter waits until another evaluation may run. Many more of them than there are
+// processors would only slow one another down, and run into a deadline that is
+// meant for the policy, not for the load: it begins when this returns.
+func (e *Engine) enter(ctx context.Context) error {
+	select {
+	case e.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case e.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &topdown.Error{Code: topdown.CancelErr, Message: "caller cancelled query execution"}
+	}
+}
+
+func (e *Engine) leave() { <-e.slots }
 
 // Timeout returns the bound of one evaluation.
 func (e *Engine) Timeout() time.Duration { return time.Duration(e.timeout.Load()) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -177,6 +178,38 @@ func TestEvalEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeadlineIsNotForTheLoad lets an evaluation wait for an hour until others
+// make room: it is not cancelled, since its deadline begins with its turn. One
+// whose caller gives up meanwhile is.
+func TestDeadlineIsNotForTheLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := newEngine(t)
+		putModule(t, engine, "app.rego", appPolicy)
+		free := engine.Occupy()
+		impatient, cancel := context.WithCancel(t.Context())
+		ends := make(chan error, 2)
+		go func() {
+			_, err := engine.Active().Eval(impatient, &eval.Query{Path: "app/list", Now: time.Now()})
+			ends <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-ends; !eval.IsCancelled(err) {
+			t.Errorf("the caller gave up: got %v", err)
+		}
+		go func() {
+			_, err := engine.Active().Eval(t.Context(), &eval.Query{Path: "app/list", Now: time.Now()})
+			ends <- err
+		}()
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		free()
+		if err := <-ends; err != nil {
+			t.Errorf("after an hour of waiting: %v", err)
+		}
+	})
 }
 
 func TestNonDeterministicResults(t *testing.T) {

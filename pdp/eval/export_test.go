@@ -16,3 +16,15 @@ func KeptPatterns(e *Engine, format string, n int) (kept int) {
 	}
 	return kept
 }
+
+// Occupy takes every turn of an engine until free is called.
+func (e *Engine) Occupy() (free func()) {
+	for range cap(e.slots) {
+		e.slots <- struct{}{}
+	}
+	return func() {
+		for range cap(e.slots) {
+			<-e.slots
+		}
+	}
+}

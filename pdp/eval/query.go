@@ -81,6 +81,10 @@ func (s *Snapshot) Eval(ctx context.Context, q *Query) (res Result, err error) {
 
 // run evaluates a prepared query.
 func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recall, res *Result) error {
+	if err := s.engine.enter(ctx); err != nil {
+		return err
+	}
+	defer s.engine.leave()
 	run := topdown.NewQuery(p.body).
 		WithQueryCompiler(p.compiler).
 		WithCompiler(s.program.compiler).
