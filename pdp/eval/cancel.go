@@ -21,6 +21,9 @@ type deadline struct {
 	// always looks each time, for queries whose steps a caller makes up: a few of
 	// them may take long.
 	always bool
+	// engine tells how many evaluations share the processors; nil: that is not
+	// looked at.
+	engine *Engine
 }
 
 func (d *deadline) Cancel() { d.hit = true }
@@ -28,7 +31,18 @@ func (d *deadline) Cancel() { d.hit = true }
 func (d *deadline) Cancelled() bool {
 	d.asked++
 	if (d.always || d.asked%cancelStride == 0) && !d.hit {
-		d.hit = d.ctx.Err() != nil || time.Now().After(d.until)
+		d.hit = d.ctx.Err() != nil || d.over(time.Now())
 	}
 	return d.hit
+}
+
+// over tells whether the time is up. Of evaluations that share a processor each
+// has as much more time as there are of them on it: the bound is on the policy,
+// and a server under load must not deny what it would allow otherwise.
+func (d *deadline) over(now time.Time) bool {
+	late := now.Sub(d.until)
+	if late <= 0 || d.engine == nil {
+		return late > 0
+	}
+	return late > d.engine.Timeout()*time.Duration(d.engine.share()-1)
 }

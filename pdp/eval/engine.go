@@ -25,7 +25,8 @@ const slotsPerProcessor = 4
 
 // Options configure an Engine. The zero value is the documented default.
 type Options struct {
-	// Timeout bounds one evaluation; zero means DefaultTimeout.
+	// Timeout bounds one evaluation; zero means DefaultTimeout. Evaluations that
+	// share the processors have up to slotsPerProcessor times as long.
 	Timeout time.Duration
 	// Version and Commit are what the built-in opa.runtime tells a policy;
 	// nothing else of the process is told.
@@ -109,6 +110,12 @@ func (e *Engine) enter(ctx context.Context) error {
 }
 
 func (e *Engine) leave() { <-e.slots }
+
+// share is how many evaluations there are on each processor now, from 1 to
+// slotsPerProcessor.
+func (e *Engine) share() int {
+	return max(1, (len(e.slots)*slotsPerProcessor+cap(e.slots)-1)/cap(e.slots))
+}
 
 // Timeout returns the bound of one evaluation.
 func (e *Engine) Timeout() time.Duration { return time.Duration(e.timeout.Load()) }

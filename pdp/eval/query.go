@@ -95,7 +95,7 @@ func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recal
 		WithTime(q.Now).
 		WithStrictBuiltinErrors(res.Strict).
 		WithStackTraces(q.StackTraces).
-		WithCancel(&deadline{ctx: ctx, until: time.Now().Add(s.engine.Timeout())})
+		WithCancel(&deadline{ctx: ctx, until: time.Now().Add(s.engine.Timeout()), engine: s.engine})
 	if q.Metrics == nil {
 		run.WithBaseCache(baseDocuments{s.data})
 	} // else OPA's own cache, whose counters are among OPA's metrics
