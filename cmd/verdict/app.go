@@ -116,6 +116,7 @@ func (a *app) loadPolicies() (err error) {
 	if a.bundles, err = files.load(a.engine); err != nil {
 		return err
 	}
+	a.engine.Active().Warm([]string{pdp.StandardPath, policies.CallerPath, c.OPA.DefaultDecision, c.AuthZEN.Path, c.ExtAuthz.Path, c.ForwardAuth.Path})
 	a.warnOfPolicies()
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -31,6 +32,7 @@ const (
 type program struct {
 	compiler *ast.Compiler
 	reaches  *Reaches
+	flight   singleflight.Group // of paths being compiled
 
 	ready atomic.Pointer[readyQueries] // nil until there is one
 }
@@ -75,24 +77,34 @@ func (p *program) prepare(path string) (q *prepared, fresh bool, err error) {
 	if q = p.find(path); q != nil {
 		return q, false, nil
 	}
-	ref, err := ParsePath(path)
+	// Of many that ask for a path at once one compiles it, the others wait.
+	made, err, _ := p.flight.Do(path, func() (any, error) { return p.make(path) })
 	if err != nil {
 		return nil, true, err
 	}
+	return made.(*prepared), true, nil
+}
+
+// make compiles the query for a path and keeps it ready.
+func (p *program) make(path string) (*prepared, error) {
+	ref, err := ParsePath(path)
+	if err != nil {
+		return nil, err
+	}
 	body, err := pathQuery(ref)
 	if err != nil {
-		return nil, true, err
+		return nil, err
 	}
 	qc := p.compiler.QueryCompiler()
 	body, err = qc.Compile(body)
 	if err != nil {
-		return nil, true, fmt.Errorf("prepare %v: %w", ref, err)
+		return nil, fmt.Errorf("prepare %v: %w", ref, err)
 	}
-	q = &prepared{ref: ref, body: body, compiler: qc, entry: p.reaches.Entry(ref), strict: isStandard(ref)}
+	q := &prepared{ref: ref, body: body, compiler: qc, entry: p.reaches.Entry(ref), strict: isStandard(ref)}
 	if len(path) <= maxPreparedPath {
 		p.keep(path, q)
 	}
-	return q, true, nil
+	return q, nil
 }
 
 // find returns the query kept ready for a path, or nil.
