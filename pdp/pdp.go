@@ -112,9 +112,8 @@ type Query struct {
 
 	// Strict and what follows are eval.Query's.
 
-	Strict     bool
-	Observe    Observe
-	Unrecorded bool // the caller records for itself
+	Strict  bool
+	Observe Observe
 
 	// Fault tells that the question could not be understood: nothing is
 	// evaluated, the fault is the error of the decision and is recorded as such,
@@ -170,15 +169,13 @@ func (p *PDP) Decide(ctx context.Context, q *Query) (*Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !q.Unrecorded {
-		receipt, err := p.recorder.Append(ctx, &d.scratch.record)
-		if err != nil {
-			p.metrics.unrecorded.Inc()
-			d.Release()
-			return nil, fmt.Errorf("%w: %w", ErrUnrecorded, err)
-		}
-		d.Receipt = receipt
+	receipt, err := p.recorder.Append(ctx, &d.scratch.record)
+	if err != nil {
+		p.metrics.unrecorded.Inc()
+		d.Release()
+		return nil, fmt.Errorf("%w: %w", ErrUnrecorded, err)
 	}
+	d.Receipt = receipt
 	return d, evalErr
 }
 
