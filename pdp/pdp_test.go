@@ -17,9 +17,9 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/mask"
+	"github.com/verdict-pdp/verdict/internal/pointtest"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
-	"github.com/verdict-pdp/verdict/storage/segment"
 )
 
 // point is a decision point over a real log in a temporary folder.
@@ -44,23 +44,7 @@ func newPoint(t testing.TB, o pdp.Options, modules ...string) *point {
 			t.Fatal(err)
 		}
 	}
-	store, err := segment.Open(t.TempDir(), segment.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := audit.Open(store, audit.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- log.Run(ctx) }() // ended by the clean-up
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-ended, log.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	log := pointtest.Log(t, audit.Options{})
 	return &point{PDP: pdp.New(engine, log, o), engine: engine, log: log}
 }
 

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -22,10 +21,8 @@ import (
 	"time"
 
 	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/internal/opatest"
 )
-
-// opaVersion is the OPA that we must not be told apart from.
-const opaVersion = "1.22.2"
 
 // probe is one request, sent as raw bytes so that nothing repairs it on the way.
 type probe struct {
@@ -116,7 +113,7 @@ func startOPA(t *testing.T, args ...string) wire {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "opa.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, opaBinary(t), append([]string{
+	cmd := exec.CommandContext(ctx, opatest.Binary(t), append([]string{
 		"run", "--server", "--log-level", "error", "--disable-telemetry", "--addr", "unix://" + socket,
 	}, args...)...)
 	if err := cmd.Start(); err != nil {
@@ -137,34 +134,6 @@ func startOPA(t *testing.T, args ...string) wire {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// opaBinary finds or installs the real OPA. Without it the test is skipped,
-// except where it has to run.
-func opaBinary(t *testing.T) string {
-	t.Helper()
-	tools := os.Getenv("VERDICT_TOOLS")
-	if tools == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tools = filepath.Join(cache, "verdict-tools")
-	}
-	dir := filepath.Join(tools, "opa-"+opaVersion)
-	binary := filepath.Join(dir, "opa")
-	if _, err := os.Stat(binary); err == nil {
-		return binary
-	}
-	install := exec.Command("go", "install", "github.com/open-policy-agent/opa@v"+opaVersion)
-	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
-	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("install OPA %s: %v\n%s", opaVersion, err, out)
-		}
-		t.Skipf("OPA %s cannot be installed: %v", opaVersion, err)
-	}
-	return binary
 }
 
 // same sends the probe to both and reports what differs.

@@ -40,11 +40,18 @@ func New(t testing.TB, modules ...string) *Point {
 			t.Fatal(err)
 		}
 	}
+	log := Log(t, audit.Options{})
+	return &Point{PDP: pdp.New(engine, log, pdp.Options{}), Log: log}
+}
+
+// Log runs a real log in a temporary folder until the test ends.
+func Log(t testing.TB, o audit.Options) *audit.Log {
+	t.Helper()
 	store, err := segment.Open(t.TempDir(), segment.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := audit.Open(store, audit.Options{})
+	log, err := audit.Open(store, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +64,7 @@ func New(t testing.TB, modules ...string) *Point {
 			t.Error(err)
 		}
 	})
-	return &Point{PDP: pdp.New(engine, log, pdp.Options{}), Log: log}
+	return log
 }
 
 // Record reads a decision's record back.

@@ -15,10 +15,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/internal/pointtest"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/search"
-	"github.com/verdict-pdp/verdict/storage/segment"
 )
 
 func parse(t testing.TB, text string) ast.Value {
@@ -55,29 +55,6 @@ func newEngine(t testing.TB, o eval.Options, data string, modules ...string) *ev
 		t.Fatal(err)
 	}
 	return engine
-}
-
-// newLog opens a real log in a temporary folder.
-func newLog(t testing.TB) *audit.Log {
-	t.Helper()
-	store, err := segment.Open(t.TempDir(), segment.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := audit.Open(store, audit.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- log.Run(ctx) }() // ended by the clean-up
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-ended, log.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return log
 }
 
 // recordOf reads the record of a search.
@@ -216,7 +193,7 @@ func TestSearch(t *testing.T) {
 // TestSearchErrors names what keeps a search from an answer. Each failure is
 // recorded.
 func TestSearchErrors(t *testing.T) {
-	log := newLog(t)
+	log := pointtest.Log(t, audit.Options{})
 	p := pdp.New(newEngine(t, eval.Options{Timeout: 20 * time.Second}, staffData, staff), log, pdp.Options{})
 	users := `{"subject":{"type":"user"},"action":{"name":"read"},"resource":{"type":"document","id":"d1"}}`
 	for _, tt := range []struct {
@@ -253,7 +230,7 @@ func TestSearchErrors(t *testing.T) {
 // TestSearchRecord checks that a search is one record: the question, how many
 // candidates there were and what came of them.
 func TestSearchRecord(t *testing.T) {
-	log := newLog(t)
+	log := pointtest.Log(t, audit.Options{})
 	p := pdp.New(newEngine(t, eval.Options{Timeout: 20 * time.Second}, staffData, staff), log, pdp.Options{})
 	s := search.New(p, search.Options{Path: "app/explained"})
 	before := log.Status().Next
