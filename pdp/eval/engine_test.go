@@ -93,6 +93,7 @@ runtime := opa.runtime()
 fetched := http.send({"method": "get", "url": "http://127.0.0.1:1/"})
 address := net.lookup_ip_addr("localhost")
 slow := count([1 | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); i == j])
+some_of := count([1 | some i in numbers.range(1, 60); i > 1])
 list := [1, {"x": "<&>"}]
 s contains x if some x in ["b", "a"]
 `
@@ -210,6 +211,47 @@ func TestDeadlineIsNotForTheLoad(t *testing.T) {
 			t.Errorf("after an hour of waiting: %v", err)
 		}
 	})
+}
+
+// starved is a context under which the processor is away for a while each time
+// the evaluation looks up.
+type starved struct {
+	context.Context
+	away time.Duration
+}
+
+func (s starved) Err() error {
+	time.Sleep(s.away)
+	return nil
+}
+
+// TestDeadlineIsForWork takes the processor away from evaluations for longer
+// than their deadline. The one that does little work is not cancelled for it;
+// the one without end is, and so is one that is away for ten deadlines.
+func TestDeadlineIsForWork(t *testing.T) {
+	for _, tt := range []struct {
+		name, path string
+		away       time.Duration
+		cancelled  bool
+	}{
+		{name: "little work, away for twice the deadline", path: "app/some_of", away: 200 * time.Millisecond},
+		{name: "little work, away for ten deadlines", path: "app/some_of", away: time.Second + time.Millisecond, cancelled: true},
+		{name: "work without end, away now and then", path: "app/slow", away: time.Millisecond, cancelled: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				engine, err := eval.New(eval.Options{Timeout: 100 * time.Millisecond})
+				if err != nil {
+					t.Fatal(err)
+				}
+				putModule(t, engine, "app.rego", appPolicy)
+				_, err = engine.Active().Eval(starved{t.Context(), tt.away}, &eval.Query{Path: tt.path, Now: time.Now()})
+				if got := eval.IsCancelled(err); got != tt.cancelled {
+					t.Errorf("cancelled is %t, want %t; error %v", got, tt.cancelled, err)
+				}
+			})
+		})
+	}
 }
 
 func TestNonDeterministicResults(t *testing.T) {
