@@ -1,0 +1,73 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	// ErrMalformed is returned when a text is not a ciphertext of this format:
+	// prefix, encoding, lengths, an unknown version, class, algorithm or flag.
+	ErrMalformed = errors.New("ciphertext_malformed")
+	// ErrKeyUnknown is returned when a key does not exist, or is none that
+	// this ring encrypts with.
+	ErrKeyUnknown = errors.New("key_unknown")
+	// ErrVersionDisallowed is returned when a version of a key may not be
+	// used: it does not exist or is below the minimum.
+	ErrVersionDisallowed = errors.New("key_version_disallowed")
+	// ErrInvalid is returned for every failure of authentication: wrong
+	// context, changed bits, another tenant's value, a forged one. It never
+	// says which.
+	ErrInvalid = errors.New("ciphertext_invalid")
+	// ErrUnavailable is what every *UnavailableError is (errors.Is).
+	ErrUnavailable = errors.New("keys_unavailable")
+	// ErrKeyMismatch is returned when a key exists and is of another type, or
+	// another origin, than asked for.
+	ErrKeyMismatch = errors.New("key_mismatch")
+	// ErrInvalidMaterial is returned when key material to import does not fit
+	// the key's type.
+	ErrInvalidMaterial = errors.New("key_material_invalid")
+	// ErrUnsupported is returned when a key cannot do what was asked, because
+	// of its type or the backend's abilities or limits.
+	ErrUnsupported = errors.New("key_operation_unsupported")
+)
+
+// Reason is why a backend cannot be used now; the words stand in metrics and
+// answers.
+type Reason string
+
+// The reasons.
+const (
+	ReasonSealed      Reason = "sealed"       // the server holds no master key now
+	ReasonStandby     Reason = "standby"      // the server is not the active one
+	ReasonUnreachable Reason = "unreachable"  // no connection
+	ReasonTimeout     Reason = "timeout"      // connected, no answer in time
+	ReasonRateLimited Reason = "rate_limited" // the server asks to slow down
+	ReasonDenied      Reason = "denied"       // not logged in, or not allowed
+	ReasonFailed      Reason = "failed"       // an answer that makes no sense, or the disk's error
+	ReasonClosed      Reason = "closed"       // shut down
+)
+
+// UnavailableError says that keys cannot be used now. It is ErrUnavailable.
+type UnavailableError struct {
+	Reason Reason
+	// RetryAfter is when it makes sense to ask again; 0: unknown.
+	RetryAfter time.Duration
+	// Err is the cause, without secrets; may be nil.
+	Err error
+}
+
+// Error names the reason and the cause.
+func (e *UnavailableError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%v: %s", ErrUnavailable, e.Reason)
+	}
+	return fmt.Sprintf("%v: %s: %v", ErrUnavailable, e.Reason, e.Err)
+}
+
+// Is tells that the error is ErrUnavailable.
+func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailable }
+
+// Unwrap gives the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
