@@ -15,6 +15,7 @@ import (
 
 const usage = `usage: bench run [flags]      rate, latency and CPU beside OPA
        bench memory [flags]   memory with 50 MB of data beside OPA
+       bench activation [flags]  latency while bundles are activated
        bench profile [flags]  where verdict's time goes (needs perf)
 
 Use "bench COMMAND -h" for the flags. Exit codes: 0 measured, 1 a server gave
@@ -53,6 +54,8 @@ func dispatch(ctx context.Context, args []string, out io.Writer) error {
 		return runCommand(ctx, args, out)
 	case "memory":
 		return memoryCommand(ctx, args, out)
+	case "activation":
+		return activationCommand(ctx, args, out)
 	case "profile":
 		return profileCommand(ctx, args, out)
 	default:

@@ -213,7 +213,11 @@ func (s *Service) change(ctx context.Context, c *change) (*Activation, error) {
 // swap builds the snapshot of c.next and makes it the active one.
 func (s *Service) swap(ctx context.Context, c *change) error {
 	for range swapTries {
-		snapshot, err := s.snapshotOf(c)
+		var snapshot *eval.Snapshot
+		err := s.o.Background(func() (err error) {
+			snapshot, err = s.snapshotOf(c)
+			return err
+		})
 		if err != nil {
 			return err
 		}

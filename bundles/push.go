@@ -94,7 +94,11 @@ func (s *Service) Push(ctx context.Context, p PushRequest) (*PushResult, error) 
 	}
 	defer unlock()
 	archive := GateResult{Name: GateArchive, Result: Passed, Millis: took, Details: infoOf(a)}
-	result, err := s.judge(ctx, p, a, archive)
+	var result *PushResult
+	err = s.o.Background(func() (err error) {
+		result, err = s.judge(ctx, p, a, archive)
+		return err
+	})
 	if err != nil {
 		return nil, s.recordRefusal(ctx, p, err)
 	}

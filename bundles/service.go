@@ -58,8 +58,11 @@ type Options struct {
 	KeepDays    int
 	GateOptions GateOptions
 	Gates       []Gate // more of them, in their order
-	Now         func() time.Time
-	Logger      zerolog.Logger
+	// Background calls a function that keeps a processor busy for a while and
+	// returns when it has; nil: it is called as any other.
+	Background func(func() error) error
+	Now        func() time.Time
+	Logger     zerolog.Logger
 }
 
 // Service receives bundles, keeps them, and decides which are active. Its
@@ -109,6 +112,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Background == nil {
+		o.Background = func(work func() error) error { return work() }
 	}
 	o.Limits, o.GateOptions = o.Limits.withDefaults(), o.GateOptions.withDefaults()
 	s := &Service{

@@ -32,6 +32,8 @@ type Server struct {
 	Token string
 	// StatusToken may read verdict's status; empty for other servers.
 	StatusToken string
+	// PushToken may push one bundle; empty unless it was asked for.
+	PushToken string
 
 	cmd    *exec.Cmd
 	output *os.File

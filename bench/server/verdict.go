@@ -22,6 +22,8 @@ type VerdictOptions struct {
 	Dir string
 	// Env is added to the environment.
 	Env []string
+	// PushName is a bundle that may be pushed without a signature; empty: none.
+	PushName string
 }
 
 // StartVerdict runs `verdict serve` as it is meant to be run: not in dev mode,
@@ -44,6 +46,13 @@ func StartVerdict(ctx context.Context, o VerdictOptions) (*Server, error) {
 		"serve", "--data-dir", data, "--addr", addr, "--grpc-addr", "127.0.0.1:0",
 		"--set", "audit.durability=durable",
 	}
+	var push string
+	if o.PushName != "" {
+		if push, err = createToken(ctx, o, data, "bench-push", "bundles:"+o.PushName); err != nil {
+			return nil, err
+		}
+		args = append(args, "--set", "bundles.allow_unsigned=true")
+	}
 	if o.Bundle != "" {
 		args = append(args, "--bundle", o.Bundle)
 	}
@@ -51,7 +60,7 @@ func StartVerdict(ctx context.Context, o VerdictOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Token, s.StatusToken = token, status
+	s.Token, s.StatusToken, s.PushToken = token, status, push
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/verdict-pdp/verdict/bundles"
+	"github.com/verdict-pdp/verdict/internal/background"
 	"github.com/verdict-pdp/verdict/storage/state"
 )
 
@@ -37,7 +38,8 @@ func (a *app) openBundles() (err error) {
 			Coverage: c.Bundles.Gates.Coverage, TestsTimeout: c.Bundles.Gates.TestsTimeout,
 			Refused: append([]string{}, c.Bundles.Gates.RefusedBuiltins...), Lenient: !c.Bundles.Gates.Strict,
 		},
-		Now: a.now, Logger: a.logger,
+		Background: background.New(a.runtime.procsChosen).Do,
+		Now:        a.now, Logger: a.logger,
 	})
 	if err != nil {
 		return err

@@ -18,16 +18,17 @@ const (
 	memoryShare = 0.7
 )
 
-// runtimeSettings is what the garbage collector was told.
+// runtimeSettings is what the garbage collector and the scheduler were told.
 type runtimeSettings struct {
 	gcPercent   int
 	memoryLimit int64 // bytes; math.MaxInt64: none
+	procsChosen bool  // GOMAXPROCS is set in the environment
 }
 
 // tuneRuntime sets the garbage collector up for a server. GOGC and GOMEMLIMIT
 // in the environment win.
 func tuneRuntime(environ []string) runtimeSettings {
-	s := runtimeSettings{memoryLimit: debug.SetMemoryLimit(-1)}
+	s := runtimeSettings{memoryLimit: debug.SetMemoryLimit(-1), procsChosen: lookupEnv(environ, "GOMAXPROCS") != ""}
 	if lookupEnv(environ, "GOGC") == "" {
 		s.gcPercent = gcPercent
 		debug.SetGCPercent(gcPercent)

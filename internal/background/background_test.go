@@ -1,0 +1,89 @@
+//go:build linux
+
+package background_test
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/verdict-pdp/verdict/internal/background"
+)
+
+func TestDoReturnsWhatTheWorkDoes(t *testing.T) {
+	want := errors.New("failed")
+	for _, err := range []error{nil, want} {
+		if got := background.New(true).Do(func() error { return err }); !errors.Is(got, err) {
+			t.Errorf("got %v, want %v", got, err)
+		}
+	}
+}
+
+func TestAPanicIsTheCallers(t *testing.T) {
+	r, before := background.New(true), runtime.GOMAXPROCS(0)
+	func() {
+		defer func() {
+			if got := recover(); got != "broken" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
+		_ = r.Do(func() error { panic("broken") })
+	}()
+	if now := runtime.GOMAXPROCS(0); now != before {
+		t.Errorf("GOMAXPROCS is %d after the panic, was %d", now, before)
+	}
+}
+
+func TestOneMoreThreadWhileThereIsWork(t *testing.T) {
+	for _, chosen := range []bool{true, false} {
+		r, before := background.New(chosen), runtime.GOMAXPROCS(0)
+		var outer, inner int
+		err := r.Do(func() error {
+			outer = runtime.GOMAXPROCS(0)
+			return r.Do(func() error {
+				inner = runtime.GOMAXPROCS(0)
+				return nil
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outer != before+1 || inner != before+1 {
+			t.Errorf("GOMAXPROCS is %d, in nested work %d, want one more than %d", outer, inner, before)
+		}
+		if now := runtime.GOMAXPROCS(0); now != before {
+			t.Errorf("GOMAXPROCS is %d after the work, was %d", now, before)
+		}
+	}
+}
+
+// TestOnlyTheWorkWaits reads the kernel's priority of the threads: the one that
+// works has a lower one, and no goroutine gets that thread afterwards.
+func TestOnlyTheWorkWaits(t *testing.T) {
+	priority := func() int {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		p, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
+		if err != nil {
+			t.Error(err)
+		}
+		return 20 - p
+	}
+	r, before := background.New(true), priority()
+	var working int
+	if err := r.Do(func() error { working = priority(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := min(before+10, 19); working != want {
+		t.Errorf("the work has nice value %d, want %d", working, want)
+	}
+	for range 50 {
+		found := make(chan int)
+		go func() { found <- priority() }()
+		if got := <-found; got != before {
+			t.Fatalf("a goroutine has nice value %d, want %d", got, before)
+		}
+	}
+}
