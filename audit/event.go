@@ -49,6 +49,9 @@ const (
 	EventDecisionEvaluated = "decision_evaluated"
 	// EventDecisionError is a decision whose evaluation ended in an error.
 	EventDecisionError = "decision_error"
+	// EventDecisionPreviewed is no decision: it tells what one would be with other
+	// policies, data or facts.
+	EventDecisionPreviewed = "decision_previewed"
 
 	// EventAccessRefused is a call to verdict itself that was refused.
 	EventAccessRefused = "access_refused"
@@ -80,7 +83,7 @@ const (
 // KnownEvent tells whether the name is one of the Event constants.
 func KnownEvent(name string) bool {
 	switch name {
-	case EventPermissionGranted, EventPermissionDenied, EventDecisionEvaluated, EventDecisionError,
+	case EventPermissionGranted, EventPermissionDenied, EventDecisionEvaluated, EventDecisionError, EventDecisionPreviewed,
 		EventRoleAssigned, EventRoleRevoked,
 		EventLoginSuccess, EventLoginFailure, EventLogout, EventPasswordChange, EventMFAEnabled, EventMFADisabled,
 		EventDataRead, EventDataCreate, EventDataUpdate, EventDataDelete, EventDataExport, EventDataImport,

@@ -27,7 +27,11 @@ func (p *PDP) applyMask(ctx context.Context, q *Query, d *Decision, now time.Tim
 	r := &d.scratch.record
 	docs.changed = true
 	event := maskEvent(q, d, docs)
-	res, err := d.Snapshot.Eval(ctx, &eval.Query{Path: maskPath, Input: event, Now: now})
+	policy := d.Snapshot
+	if q.previewOf != nil { // who tries a policy does not say what the log may hold
+		policy = q.previewOf
+	}
+	res, err := policy.Eval(ctx, &eval.Query{Path: maskPath, Input: event, Now: now})
 	if err == nil {
 		var rules []mask.Rule
 		if rules, err = mask.ParseRules(res.Value); err == nil {

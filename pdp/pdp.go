@@ -62,7 +62,8 @@ type PDP struct {
 	ids      *idSource
 	metrics  *decisionMetrics
 	names    *names
-	scratch  sync.Pool // *scratch
+	scratch  sync.Pool     // *scratch
+	previews chan struct{} // holds one value for each preview that runs
 }
 
 // New returns a decision point over engine that records into recorder.
@@ -74,6 +75,7 @@ func New(engine *eval.Engine, recorder Recorder, o Options) *PDP {
 		o.Rand = rand.Reader
 	}
 	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics(), names: newNames(o.MaskKeys)}
+	p.previews = make(chan struct{}, MaxPreviews)
 	p.scratch.New = func() any { return &scratch{buf: make([]byte, 0, 4096)} }
 	return p
 }
@@ -119,6 +121,9 @@ type Query struct {
 	// evaluated, the fault is the error of the decision and is recorded as such,
 	// with as much of the input as there is.
 	Fault *Fault
+
+	// previewOf marks a preview: the snapshot that is active, whose masking holds.
+	previewOf *eval.Snapshot
 }
 
 // Fault is what is wrong with a question.

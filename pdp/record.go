@@ -77,6 +77,9 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 	if p.classify(r, d.Value, d.Allowed, failure); q.Ask != nil && failure == nil {
 		r.Event, r.Severity, r.Outcome = audit.EventDecisionEvaluated, audit.SeverityInfo, audit.OutcomeSuccess
 	}
+	if q.previewOf != nil {
+		r.Event, r.Severity = audit.EventDecisionPreviewed, audit.SeverityInfo
+	}
 	if failure != nil {
 		r.ErrorCode, r.ErrorMessage = errorText(failure)
 	}
@@ -108,6 +111,9 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 	}
 	if len(r.Masked)+len(r.Erased) > 0 {
 		docs.nd = withoutArguments(docs.nd, &r.Erased)
+		if q.previewOf != nil && docs.result != nil { // a policy that is tried may have copied what is hidden
+			docs.result, r.Erased = nil, append(r.Erased, "/result")
+		}
 	}
 	if docs.nd != nil {
 		if r.ND, err = s.encodeMasked(docs.nd, p.options.MaskKeys, "/nd_builtin_cache", &r.Masked); err != nil {

@@ -38,12 +38,16 @@ type Log interface {
 // that encodes as JSON; so does the report.
 type Verifier func(ctx context.Context, progress func(any)) (report any, err error)
 
-// Options are what the API shows and asks. All but Bundles are required.
+// Options are what the API shows and asks. Log, Status and Verify
+// are required.
 type Options struct {
 	Log     Log
 	Status  func() any // encodes as JSON
 	Verify  Verifier
 	Bundles *bundles.Service // nil: there are no routes for bundles
+	// Previews answers previews; nil: there is no route for them.
+	Previews Previewer
+	Limits   Limits // of previews
 	// Stopping ends streams when it is closed; nil: only their requests do.
 	Stopping <-chan struct{}
 	Logger   zerolog.Logger
@@ -54,10 +58,15 @@ type Server struct {
 	o         Options
 	verifying atomic.Bool  // a verification runs
 	following atomic.Int32 // streams that follow the log
+	limits    atomic.Pointer[Limits]
 }
 
 // New returns the API.
-func New(o Options) *Server { return &Server{o: o} }
+func New(o Options) *Server {
+	s := &Server{o: o}
+	s.SetLimits(o.Limits)
+	return s
+}
 
 // Require makes the guard of a kind of routes; api.Gate.Require is one.
 type Require func(api.Route) func(http.Handler) http.Handler
@@ -72,6 +81,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	get("/api/v1/audit/records", api.ClassAudit, s.records)
 	get("/api/v1/audit/records/{seq}", api.ClassAudit, s.record)
 	get("/api/v1/audit/verify", api.ClassAudit, s.verify)
+	if s.o.Previews != nil {
+		r.With(require(api.Route{Class: api.ClassQuery, Handler: "api/v1"})).Post("/api/v1/preview", s.preview)
+	}
 	if s.o.Bundles != nil {
 		s.mountBundles(r, require)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/authzen"
+	"github.com/verdict-pdp/verdict/api/native"
 	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
@@ -59,6 +60,7 @@ type app struct {
 	gate     *api.Gate
 	opa      *opa.Server
 	authzen  *authzen.Server
+	native   *native.Server
 	server   *api.Server
 	checks   checks
 	registry *prometheus.Registry

@@ -65,6 +65,7 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	a.opa.SetLimits(opaLimits(next))
 	a.checks.setLimits(next)
 	a.authzen.SetLimits(authzenLimits(next))
+	a.native.SetLimits(previewLimits(next))
 	a.engine.SetTimeout(next.Limits.Evaluation)
 	a.config = next
 	return changed, nil

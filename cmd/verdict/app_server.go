@@ -51,8 +51,11 @@ func (a *app) openServer() (err error) {
 		return err
 	}
 	a.openAuthZEN()
-	own := native.New(native.Options{Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Logger: a.logger})
-	a.server, err = api.NewServer(a.gate, a.mount(own), api.ServerOptions{
+	a.native = native.New(native.Options{
+		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed,
+		Previews: a.pdp, Limits: previewLimits(c), Logger: a.logger,
+	})
+	a.server, err = api.NewServer(a.gate, a.mount(), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
 		MaxHeader: int(c.Server.MaxHeader), ReadHeaderTimeout: c.Server.ReadHeaderTimeout,
@@ -63,14 +66,14 @@ func (a *app) openServer() (err error) {
 
 // mount gives a listener its routes: verdict's own below /api, bundles for those
 // that pull, those of gateways, AuthZEN's, and OPA's everywhere else.
-func (a *app) mount(own *native.Server) func(api.Listener, chi.Router) {
+func (a *app) mount() func(api.Listener, chi.Router) {
 	pulled := a.bundleServer()
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
 			a.opa.MountDiagnostic(r, a.gate.Require)
 			return
 		}
-		own.Mount(r, a.gate.Require)
+		a.native.Mount(r, a.gate.Require)
 		pulled.Mount(r, a.gate.Require)
 		a.checks.forward.Mount(r, a.gate.Require)
 		a.authzen.Mount(r, a.gate.Require)
@@ -190,4 +193,8 @@ func opaLimits(c *Config) opa.Limits {
 		RequestBody: int64(c.Limits.RequestBody), DataBody: int64(c.Limits.DataBody),
 		Depth: c.Limits.Depth, Members: c.Limits.Members, Answer: int(c.Limits.Answer),
 	}
+}
+
+func previewLimits(c *Config) native.Limits {
+	return native.Limits{Depth: c.Limits.Depth, Members: c.Limits.Members, Answer: int(c.Limits.Answer)}
 }

@@ -13,13 +13,21 @@ import (
 
 // TestBundlesPage runs the commands of docs/bundles.md and wants the output that
 // the page shows.
-func TestBundlesPage(t *testing.T) {
+func TestBundlesPage(t *testing.T) { runPage(t, "bundles.md", 8) }
+
+// TestPreviewPage does so with docs/preview.md.
+func TestPreviewPage(t *testing.T) { runPage(t, "preview.md", 6) }
+
+// runPage runs a page's commands, at least so many, against a server like that
+// of make run.
+func runPage(t *testing.T, page string, least int) {
+	t.Helper()
 	for _, tool := range []string{"bash", "curl", "jq", "tar"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("the page needs %s: %v", tool, err)
 		}
 	}
-	text, err := os.ReadFile("../../docs/bundles.md")
+	text, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +49,7 @@ func TestBundlesPage(t *testing.T) {
 			}
 		}
 	}
-	if commands < 8 {
+	if commands < least {
 		t.Errorf("%d commands: the blocks are not found", commands)
 	}
 }

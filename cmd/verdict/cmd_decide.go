@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/spf13/cobra"
 
+	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
@@ -25,6 +26,8 @@ type decideFlags struct {
 	standardPolicies bool
 	strict           bool
 	pretty           bool
+	overlay          overlayFlags
+	remote           remoteFlags // empty server: offline
 }
 
 func newDecideCmd(p *process) *cobra.Command {
@@ -35,12 +38,20 @@ func newDecideCmd(p *process) *cobra.Command {
 		Long: `Evaluate one decision path on bundles from disk and print the result as JSON.
 Nothing listens, nothing is sent, and no record is left in any log: this is for
 writing and trying policies. The standard policies are loaded beside the
-bundles.`,
+bundles.
+
+--with lays files over them: a module takes the place of the one that has its
+file name and package, data is merged over the data (RFC 7396). With --server
+nothing is loaded from disk: the server's own policies answer, with the files
+laid over them, and what they say without; nothing changes there, and a preview
+is recorded.`,
 		Example: `  verdict decide --bundle ./policy --path app/allow --input request.json
+  verdict decide --bundle ./policy --with new/app.rego --with data.json --path app/allow --input request.json
   echo '{"subject": {"type": "user", "id": "alice"}}' | verdict decide --path verdict/authz/decision --input -`,
 		Annotations: map[string]string{exitCodesKey: `0  there is a result; it is on standard output
 1  the result is undefined, or the policy could not be evaluated
-2  the command line is wrong, or a bundle or the input could not be read`},
+2  the command line is wrong, a bundle, the input or a file to lay over could
+   not be read or does not compile, or the server refused or could not be asked`},
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return decide(cmd, p, &f) },
 	}
@@ -51,12 +62,24 @@ bundles.`,
 	fs.BoolVar(&f.standardPolicies, "standard-policies", true, "load the standard policies beside the bundles")
 	fs.BoolVar(&f.strict, "strict-builtin-errors", false, "an error of a built-in function is the error of the decision")
 	fs.BoolVar(&f.pretty, "pretty", false, "indent the result")
+	f.overlay.add(cmd)
+	fs.StringVar(&f.remote.server, "server", "", "ask the server at `URL` for a preview instead")
+	fs.StringVar(&f.remote.tokenFile, "token-file", "", "`FILE` with the token for --server (else environment VERDICT_TOKEN)")
+	fs.StringVar(&f.remote.caFile, "ca-file", "", "`FILE` with the authorities that the server's certificate may come from, PEM")
+	cmd.MarkFlagsMutuallyExclusive("server", "bundle")
 	// The error is for a flag that does not exist.
 	_ = cmd.MarkFlagRequired("path")
 	return cmd
 }
 
 func decide(cmd *cobra.Command, p *process, f *decideFlags) error {
+	overlay, err := f.overlay.read()
+	if err != nil {
+		return withExit(exitUsage, err)
+	}
+	if f.remote.server != "" {
+		return decideRemotely(cmd.Context(), p, f, overlay)
+	}
 	v := readVersion()
 	engine, err := eval.New(eval.Options{Version: v.Version, Commit: v.Commit})
 	if err != nil {
@@ -70,7 +93,14 @@ func decide(cmd *cobra.Command, p *process, f *decideFlags) error {
 	if err != nil {
 		return withExit(exitUsage, err)
 	}
-	res, err := engine.Active().Eval(cmd.Context(), &eval.Query{Path: f.path, Input: input, Now: p.now(), Strict: f.strict})
+	snapshot, _, err := engine.Active().Preview(&overlay.Overlay)
+	if err == nil {
+		input, err = pdp.WithFacts(input, overlay.Facts)
+	}
+	if err != nil {
+		return withExit(exitUsage, fmt.Errorf("lay over: %w", err))
+	}
+	res, err := snapshot.Eval(cmd.Context(), &eval.Query{Path: f.path, Input: input, Now: p.now(), Strict: f.strict})
 	if err != nil {
 		return fmt.Errorf("decide %s: %w", f.path, err)
 	}
@@ -81,14 +111,19 @@ func decide(cmd *cobra.Command, p *process, f *decideFlags) error {
 	if err != nil {
 		return fmt.Errorf("decide %s: %w", f.path, err)
 	}
+	return f.print(p, out)
+}
+
+// print writes a JSON document.
+func (f *decideFlags) print(p *process, document []byte) error {
 	if f.pretty {
 		var indented bytes.Buffer
-		if err := json.Indent(&indented, out, "", "  "); err != nil {
+		if err := json.Indent(&indented, document, "", "  "); err != nil {
 			return fmt.Errorf("decide %s: %w", f.path, err)
 		}
-		out = indented.Bytes()
+		document = indented.Bytes()
 	}
-	_, err = p.stdout.Write(append(out, '\n'))
+	_, err := p.stdout.Write(append(bytes.TrimSpace(document), '\n'))
 	return err
 }
 
