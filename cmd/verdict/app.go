@@ -44,6 +44,7 @@ type app struct {
 	config   *Config // in force; owned by newApp, then by the goroutine that reloads
 	runtime  runtimeSettings
 	stopping chan struct{} // closed when Run begins to stop
+	ran      bool          // Run was called
 
 	instance string // names the process to those who ask OPA's API
 
@@ -194,6 +195,7 @@ func (a *app) Listen(ctx context.Context) error {
 // and token changes are told of, then the log writes what is queued and its
 // last record. reload is called for each value of hangups.
 func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (*Config, error)) error {
+	a.ran = true
 	logCtx, stopLog := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLog()
 	logEnded := make(chan error, 1)
@@ -243,13 +245,19 @@ func (a *app) watchLog(ctx context.Context, ended chan error) error {
 	}
 }
 
-// Close releases what newApp opened. Run has returned, or was never called.
+// Close releases what newApp opened. Run has returned, or was never called: then
+// the log still gets its last record, so that the start is not taken for a
+// crash.
 func (a *app) Close() error {
 	var state, log error
 	if a.state != nil {
 		state = a.state.Close()
 	}
 	switch {
+	case a.log != nil && !a.ran:
+		ended, end := context.WithCancel(context.Background())
+		end()
+		log = errors.Join(a.log.Run(ended), a.log.Close())
 	case a.log != nil:
 		log = a.log.Close()
 	case a.store != nil:

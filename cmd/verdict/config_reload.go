@@ -1,10 +1,5 @@
 package main
 
-import (
-	"slices"
-	"strings"
-)
-
 // Diff names the keys that differ between c, which is running, and next,
 // which SIGHUP read. The error is [Problems] when one of them needs a
 // restart: then nothing of next may be taken.
@@ -31,11 +26,4 @@ func (c *Config) Diff(next *Config) ([]string, error) {
 		return nil, problems
 	}
 	return changed, nil
-}
-
-// changedBelow tells whether one of the changed keys is key or lies under it.
-func changedBelow(changed []string, key string) bool {
-	return slices.ContainsFunc(changed, func(k string) bool {
-		return k == key || strings.HasPrefix(k, key+".")
-	})
 }

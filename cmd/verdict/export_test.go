@@ -81,7 +81,6 @@ var (
 	KnownKeys       = knownKeys
 	EnvName         = envName
 	ForeignVariable = foreignVariable
-	ChangedBelow    = changedBelow
 	RedactURLs      = redactURLs
 	ExitCodesOf     = exitCodesOf
 )

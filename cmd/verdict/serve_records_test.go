@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -301,4 +302,34 @@ func search(t *testing.T, s *servertest.Server, text string) (found []string) {
 	look("standard output", []byte(s.Stdout()))
 	look("standard error", []byte(s.Stderr()))
 	return found
+}
+
+// TestAStartThatFails ends in the log as any other run: nobody takes it for a
+// crash.
+func TestAStartThatFails(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, "tokens.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"address in use":    {"--data-dir", t.TempDir(), "--addr", taken.Addr().String()},
+		"broken token file": {"--data-dir", broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, stderr, code := servertest.Run(t, append([]string{"serve", "--dev", "--grpc-addr", "127.0.0.1:0"}, args...)...)
+			if code != 2 && code != 1 {
+				t.Fatalf("exit code %d\n%s", code, stderr)
+			}
+			list := readLog(t, args[1])
+			if starts, ends := count(list, "system.start"), count(list, "system.shutdown"); starts != 1 || ends != 1 {
+				t.Errorf("%d starts and %d shutdowns are recorded", starts, ends)
+			}
+			verifyFolder(t, args[1])
+		})
+	}
 }
