@@ -82,7 +82,7 @@ func module() layers.Table {
 			{Path: "audit/follow", Side: true},
 			{Path: "policies", Side: true},
 			{Path: "client", Side: true, StandardOnly: true},
-			{Path: "client/...", Side: true},
+			{Path: "client/grpcauthz", Row: 9}, // over client, as the program is over what stands at the side
 		},
 		Guards: []layers.Guard{
 			{Outside: opa + "topdown", Importers: []string{"pdp/eval"}},
