@@ -47,7 +47,8 @@ type Engine struct {
 	timeout atomic.Int64  // nanoseconds
 	slots   chan struct{} // holds one value for each evaluation that runs
 	active  atomic.Pointer[Snapshot]
-	writer  sync.Mutex // held while a draft exists
+	expiry  atomic.Pointer[expiry] // nil: no bundle becomes stale
+	writer  sync.Mutex             // held while a draft exists
 }
 
 // New returns an engine whose active snapshot is empty.

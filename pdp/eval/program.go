@@ -52,6 +52,10 @@ type prepared struct {
 	compiler ast.QueryCompiler
 	entry    *Entry // what the query can depend on
 	strict   bool   // built-in errors are always strict below data.verdict
+
+	reading sync.Once  // of reads
+	reads   [][]string // what of data the answer can be made of
+	touched sync.Map   // *Bundle -> whether reads touch what it owns
 }
 
 // compile makes a program of modules. nonEmpty tells whether base data exists
