@@ -17,6 +17,7 @@ type decisionMetrics struct {
 	seconds    prometheus.Histogram
 	unrecorded prometheus.Counter
 	maskFailed prometheus.Counter
+	stale      prometheus.Counter
 }
 
 func newDecisionMetrics() *decisionMetrics {
@@ -38,11 +39,15 @@ func newDecisionMetrics() *decisionMetrics {
 			Name: "verdict_decision_mask_failures_total",
 			Help: "Decisions recorded without their content because the masking policy failed.",
 		}),
+		stale: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "verdict_decisions_stale_total",
+			Help: "Decisions that were not made because a bundle that they depend on is older than bundles.max_age.",
+		}),
 	}
 }
 
 func (m *decisionMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.decisions, m.seconds, m.unrecorded, m.maskFailed}
+	return []prometheus.Collector{m.decisions, m.seconds, m.unrecorded, m.maskFailed, m.stale}
 }
 
 func (m *decisionMetrics) observe(edge string, outcome audit.Outcome, took time.Duration) {

@@ -167,7 +167,7 @@ func (d *Decision) Release() {
 // Decide evaluates the query, records the outcome and returns it. When the
 // evaluation fails the failure is recorded and returned, together with a
 // Decision that has an id and no value; for the standard decisions it is a
-// denial with reason policy_error instead. Errors that wrap ErrUnrecorded mean
+// denial with reason policy_error, or policy_stale, instead. Errors that wrap ErrUnrecorded mean
 // that nothing may be answered.
 func (p *PDP) Decide(ctx context.Context, q *Query) (*Decision, error) {
 	d, evalErr, err := p.evaluate(ctx, q)
@@ -248,12 +248,24 @@ func (p *PDP) DecideUntil(ctx context.Context, queries []Query, enough func(Outc
 	return outcomes, nil
 }
 
+// reached is the path of what the answer is made of. What is asked in another
+// way than by a path may read anything.
+func (q *Query) reached() string {
+	if q.Ask != nil {
+		return ""
+	}
+	return q.Path
+}
+
 // eval asks the snapshot.
 func (q *Query) eval(ctx context.Context, s *eval.Snapshot, now time.Time) (eval.Result, error) {
-	switch {
-	case q.Fault != nil:
+	if q.Fault != nil {
 		return eval.Result{}, q.Fault
-	case q.Ask != nil:
+	}
+	if err := s.Stale(q.reached(), now); err != nil {
+		return eval.Result{}, err
+	}
+	if q.Ask != nil {
 		return q.Ask(ctx, s, now)
 	}
 	return s.Eval(ctx, &eval.Query{

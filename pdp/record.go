@@ -82,11 +82,15 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 	}
 	if failure != nil {
 		r.ErrorCode, r.ErrorMessage = errorText(failure)
+		if stale, ok := errors.AsType[*eval.StaleError](failure); ok {
+			p.metrics.stale.Inc()
+			r.Details = withMember(r.Details, staleMember(stale))
+		}
 	}
 	if err := p.fillDocuments(ctx, q, d, now); err != nil {
 		return err
 	}
-	if failure != nil && len(r.Masked)+len(r.Erased) > 0 {
+	if failure != nil && len(r.Masked)+len(r.Erased) > 0 && r.ErrorCode != eval.CodeStale {
 		r.ErrorMessage = errorHidden
 	}
 	return p.fillAnswer(s, d)
@@ -189,6 +193,9 @@ func (p *PDP) classify(r *audit.Record, value ast.Value, allowed bool, failure e
 func errorText(err error) (code, message string) {
 	if f, ok := errors.AsType[*Fault](err); ok {
 		return f.Code, f.Message
+	}
+	if stale, ok := errors.AsType[*eval.StaleError](err); ok {
+		return eval.CodeStale, stale.Error()
 	}
 	if code = eval.ErrorCode(err); code == "" {
 		code = "evaluation_error"

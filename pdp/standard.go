@@ -1,6 +1,8 @@
 package pdp
 
 import (
+	"errors"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -22,13 +24,15 @@ func standardDenial(q *Query, err error) ast.Value {
 		return nil
 	}
 	item := func(key string, value *ast.Term) [2]*ast.Term { return ast.Item(ast.StringTerm(key), value) }
-	detail := "the policy could not be evaluated"
-	if code := eval.ErrorCode(err); code != "" {
-		detail += ": " + code
+	code, detail := "policy_error", "the policy could not be evaluated"
+	if stale, ok := errors.AsType[*eval.StaleError](err); ok {
+		code, detail = eval.CodeStale, stale.Error()
+	} else if cause := eval.ErrorCode(err); cause != "" {
+		detail += ": " + cause
 	}
 	reason := func(policy string) [2]*ast.Term {
 		return item("reasons", ast.ArrayTerm(ast.ObjectTerm(
-			item("code", ast.StringTerm("policy_error")),
+			item("code", ast.StringTerm(code)),
 			item("policy", ast.StringTerm(policy)),
 			item("detail", ast.StringTerm(detail)),
 		)))

@@ -76,6 +76,9 @@ func (s *Server) classify(h http.Header, err error) (status int, message string)
 	case errors.Is(err, errResult):
 		return http.StatusInternalServerError, errResult.Error()
 	}
+	if stale, ok := errors.AsType[*eval.StaleError](err); ok {
+		return http.StatusServiceUnavailable, eval.CodeStale + ": " + stale.Error()
+	}
 	if status, message, ok := classifySearch(h, err); ok {
 		return status, message
 	}

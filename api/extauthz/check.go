@@ -123,6 +123,9 @@ func (s *Server) failed(ctx context.Context, d *pdp.Decision, err error) (*authv
 	if cause := ctx.Err(); cause != nil && eval.IsCancelled(err) {
 		return nil, outcomeCancelled, status.FromContextError(cause).Err()
 	}
+	if stale, ok := errors.AsType[*eval.StaleError](err); ok {
+		return s.dryError(d, outcomeUnavailable, status.Errorf(codes.Unavailable, "%s: %s", eval.CodeStale, stale))
+	}
 	return s.dryError(d, outcomeError, status.Errorf(codes.Unknown, "envoyauth_eval_error: %v", err))
 }
 

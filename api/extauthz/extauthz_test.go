@@ -385,3 +385,20 @@ func TestHealthAndReflection(t *testing.T) {
 		}
 	}
 }
+
+func TestStale(t *testing.T) {
+	p := pointtest.New(t)
+	m, err := eval.ParseModule("m.rego", []byte(policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := &eval.Bundle{Name: "old", Revision: "r1", Roots: []string{"envoy"}, Modules: []*eval.Module{m}}
+	if _, err := p.Engine().Write(func(d *eval.Draft) error { return d.SetBundles([]*eval.Bundle{old}) }); err != nil {
+		t.Fatal(err)
+	}
+	p.Engine().SetExpiry([]eval.Expiring{{Name: "old", MaxAge: time.Hour}})
+	c := serve(t, p, p.PDP, nil, extauthz.Options{})
+	if _, err := c.Check(t.Context(), get("/yes")); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "policy_stale") {
+		t.Errorf("got %v", err)
+	}
+}

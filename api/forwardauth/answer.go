@@ -13,6 +13,7 @@ import (
 	"github.com/verdict-pdp/verdict/api/httpcheck"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp"
+	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
 // What the answer tells about the check. The subject is there in every answer,
@@ -57,6 +58,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 		api.WriteProblem(w, r, &api.Error{Status: status, Code: x.fault.Code, Message: x.fault.Message})
 	case x.err != nil:
+		if stale, ok := errors.AsType[*eval.StaleError](x.err); ok {
+			undecided(w, r, eval.CodeStale, stale.Error())
+			return
+		}
 		undecided(w, r, codeEvaluation, "the policy could not be evaluated")
 	case x.decision.Value == nil:
 		undecided(w, r, codeUndefined, "the decision is undefined")

@@ -174,7 +174,11 @@ func (a *admission) authorize(r *http.Request, who identity, path []string, body
 	if err != nil {
 		return authzFault(types.NewErrorV1(types.CodeInternal, "%s", err.Error()))
 	}
-	res, err := snapshot.Eval(r.Context(), &eval.Query{Path: authzPath, Input: input, Now: time.Now()})
+	now := time.Now()
+	res, err := eval.Result{}, snapshot.Stale(authzPath, now)
+	if err == nil {
+		res, err = snapshot.Eval(r.Context(), &eval.Query{Path: authzPath, Input: input, Now: now})
+	}
 	if err != nil {
 		_, e := a.server.classify(http.Header{}, err)
 		return authzFault(e)

@@ -74,6 +74,7 @@ func (s *Server) classify(h http.Header, err error) (int, *types.ErrorV1) {
 		owned *eval.OwnedError
 		store *storage.Error
 		parse ast.Errors
+		stale *eval.StaleError
 	)
 	switch {
 	case errors.Is(err, pdp.ErrUnrecorded), errors.Is(err, audit.ErrUnavailable):
@@ -86,6 +87,8 @@ func (s *Server) classify(h http.Header, err error) (int, *types.ErrorV1) {
 		}
 		h.Set("Retry-After", retrySeconds(retry))
 		return http.StatusServiceUnavailable, types.NewErrorV1(CodeAuditUnavailable, "%s", message)
+	case errors.As(err, &stale):
+		return http.StatusServiceUnavailable, types.NewErrorV1(eval.CodeStale, "%s", stale.Error())
 	case errors.Is(err, pdp.ErrBatchTooLarge):
 		return http.StatusBadRequest, types.NewErrorV1(types.CodeInvalidParameter, "%s", err.Error())
 	case errors.As(err, &owned):

@@ -17,10 +17,25 @@ import (
 // healthPath is where policies define the checks of /health/{path}.
 const healthPath = "system/health/"
 
-// health answers GET /health. There are no plugins and no bundle that is waited
-// for, so the parameters bundles, plugins and exclude-plugin change nothing.
+// health answers GET /health. With the parameter bundles it also asks whether
+// the bundles are fresh. There are no plugins, so the parameters plugins and
+// exclude-plugin change nothing.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	s.replyHealth(w, r, s.options.Healthy())
+	err := s.options.Healthy()
+	if err == nil && s.options.BundlesHealthy != nil && asksForBundles(r) {
+		err = s.options.BundlesHealthy()
+	}
+	s.replyHealth(w, r, err)
+}
+
+// asksForBundles tells whether a probe is about the bundles too. OPA has an older
+// name for the parameter.
+func asksForBundles(r *http.Request) bool {
+	if r.URL.RawQuery == "" {
+		return false
+	}
+	values := r.URL.Query()
+	return isTrue(values, types.ParamBundlesActivationV1) || isTrue(values, types.ParamBundleActivationV1)
 }
 
 // healthPolicy answers GET /health/{path...} by the policy data.system.health.

@@ -80,6 +80,9 @@ type Options struct {
 	Instance string
 	// Healthy returns what is wrong with the server; nil means nothing ever is.
 	Healthy func() error
+	// BundlesHealthy returns what is wrong with the bundles, for
+	// GET /health?bundles; nil means nothing ever is.
+	BundlesHealthy func() error
 	// Status answers GET /v1/status with something that encodes as JSON; nil
 	// answers as an OPA without the status plugin.
 	Status func() any

@@ -47,6 +47,15 @@ type outcome struct {
 
 // find decides the candidates of a search until it knows its answer.
 func (s *Searcher) find(ctx context.Context, r *run) (*Answer, error) {
+	candidates := "verdict/entities"
+	if r.request.Kind == Actions {
+		candidates = "verdict/actions"
+	}
+	for _, path := range []string{s.options.Path, candidates} {
+		if err := r.snapshot.Stale(path, r.now); err != nil {
+			return nil, err
+		}
+	}
 	p, err := r.pool(ctx)
 	if err != nil {
 		return nil, r.orTimeout(ctx, err, 0, 0)

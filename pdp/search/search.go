@@ -218,6 +218,7 @@ func codeOf(err error) string {
 	var (
 		limit   *LimitError
 		timeout *TimeoutError
+		stale   *eval.StaleError
 	)
 	switch {
 	case err == nil:
@@ -226,6 +227,8 @@ func codeOf(err error) string {
 		return "search_limit"
 	case errors.As(err, &timeout):
 		return "search_timeout"
+	case errors.As(err, &stale):
+		return eval.CodeStale
 	case errors.Is(err, ErrData):
 		return "search_data"
 	case errors.Is(err, ErrResult):
