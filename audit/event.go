@@ -68,6 +68,11 @@ const (
 	EventBundleRefused    = "bundle_refused"
 	EventBundleActivated  = "bundle_activated"
 	EventBundleRolledBack = "bundle_rolled_back"
+	// EventBundleConfirmed is a stale bundle that was found to be current.
+	EventBundleConfirmed = "bundle_confirmed"
+	// A revision that is tried beside the active one.
+	EventBundleStaged   = "bundle_staged"
+	EventBundleUnstaged = "bundle_unstaged"
 
 	// EventGenesis is record 0 of every log.
 	EventGenesis = "system.genesis"
@@ -93,6 +98,7 @@ func KnownEvent(name string) bool {
 		EventGDPRRequest, EventDataRetentionApplied, EventAuditLogAccess,
 		EventAccessRefused, EventTokenCreated, EventTokenRevoked, EventPolicyWrite, EventPolicyDelete,
 		EventBundlePushed, EventBundleRefused, EventBundleActivated, EventBundleRolledBack,
+		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

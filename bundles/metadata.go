@@ -20,6 +20,7 @@ import (
 //	used.NAME.REVISION          the digest that has this revision, for ever
 //	statement.NAME.STATEMENT    the digest that was accepted by this signed list, for ever
 //	history.NUMBER              Activation: the last ones
+//	confirmed.NAME              confirmation: when what is active was current last
 const (
 	keyActive    = "active"
 	keyName      = "name"
@@ -29,6 +30,7 @@ const (
 	keyUsed      = "used"
 	keyStatement = "statement"
 	keyHistory   = "history"
+	keyConfirmed = "confirmed"
 )
 
 // Revision is what is known of one revision of a bundle.

@@ -161,7 +161,10 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 		}
 		result.Revision, result.Status, result.Active, result.ETag = entry.Revision, "unchanged", true, etag(entry.Revision)
 		result.Gates = []GateResult{archive}
-		return result, s.recordPush(ctx, p, result)
+		if err := s.recordPush(ctx, p, result); err != nil || p.DryRun {
+			return result, err
+		}
+		return result, s.confirmPushed(ctx, p.Name, a)
 	}
 	c := &Candidate{Name: p.Name, Archive: a, Active: s.activeBundle(p.Name)}
 	results, err := s.pass(ctx, c, archive)
@@ -191,6 +194,19 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 		return result, nil
 	}
 	return result, s.activatePushed(ctx, p, c, result)
+}
+
+// confirmPushed confirms the active content, since somebody who may vouch for it
+// pushed it again. What nobody vouches for any more gets no younger.
+func (s *Service) confirmPushed(ctx context.Context, name string, a *Archive) error {
+	if _, err := s.o.Verifier.Verify(name, a); err != nil {
+		return nil
+	}
+	err := s.Confirm(ctx, name, a.Digest)
+	if refused, ok := errors.AsType[*Error](err); ok && (refused.Code == CodePrecondition || refused.Code == CodeNotFound) {
+		return nil // another became active meanwhile
+	}
+	return err
 }
 
 // activeBundle is the pushed bundle of that name that answers now.

@@ -55,7 +55,11 @@ type Options struct {
 	KeepRevisions int // of each bundle; default 20
 	// KeepDays is how long a revision is kept after it was pushed or active last;
 	// 0: as long as KeepRevisions allows.
-	KeepDays    int
+	KeepDays int
+	// MaxAge is how long an active revision decides after it was made active or
+	// confirmed; 0: for ever. MaxAges are those of single bundles.
+	MaxAge      time.Duration
+	MaxAges     map[string]time.Duration
 	GateOptions GateOptions
 	Gates       []Gate // more of them, in their order
 	// Background calls a function that keeps a processor busy for a while and
@@ -80,11 +84,15 @@ type Service struct {
 	// while snapshots are built, so it is a channel, to be waited for with a
 	// context.
 	changing chan struct{}
+	// confirming is held while a bundle is confirmed.
+	confirming chan struct{}
+	expiring   sync.Mutex // held while the engine is told of ages
 
-	mu      sync.Mutex
-	active  activeSet     // owned by mu; changed by the holder of changing
-	changed chan struct{} // owned by mu; closed and replaced when active changes
-	warm    []warmSet     // owned by the holder of changing, newest first
+	mu        sync.Mutex
+	active    activeSet               // owned by mu; changed by the holder of changing
+	changed   chan struct{}           // owned by mu; closed and replaced when active changes
+	confirmed map[string]confirmation // owned by mu; changed by the holder of confirming
+	warm      []warmSet               // owned by the holder of changing, newest first
 
 	fault func(point string) error // for tests: what happens at a step
 }
@@ -107,8 +115,8 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if o.KeepRevisions == 0 {
 		o.KeepRevisions = 20
 	}
-	if o.KeepRevisions < 0 || o.KeepDays < 0 {
-		return nil, errors.New("open bundles: negative bound on what is kept")
+	if o.KeepRevisions < 0 || o.KeepDays < 0 || o.MaxAge < 0 {
+		return nil, errors.New("open bundles: negative bound on what is kept or on its age")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -119,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	o.Limits, o.GateOptions = o.Limits.withDefaults(), o.GateOptions.withDefaults()
 	s := &Service{
 		o: o, fixed: o.Engine.Active().Bundles(), meta: &metadata{bucket: o.Bucket},
-		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1),
+		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1), confirming: make(chan struct{}, 1),
 		changed: make(chan struct{}),
 		fault:   func(string) error { return nil },
 	}
@@ -128,6 +136,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		return nil, fmt.Errorf("open bundles: %w", err)
 	}
 	if s.active, err = s.meta.activeSet(ctx); err != nil {
+		return nil, fmt.Errorf("open bundles: %w", err)
+	}
+	if err := s.readConfirmations(ctx); err != nil {
 		return nil, fmt.Errorf("open bundles: %w", err)
 	}
 	if err := s.countArchives(ctx); err != nil {
@@ -175,6 +186,7 @@ func (s *Service) Restore(ctx context.Context) error {
 	if _, err := s.o.Engine.Write(func(d *eval.Draft) error { return d.SetBundles(set) }); err != nil {
 		return fmt.Errorf("restore the active bundles: %w", err)
 	}
+	s.expire()
 	return nil
 }
 

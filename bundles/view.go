@@ -22,6 +22,11 @@ type Summary struct {
 	Previous string     `json:"previous,omitempty"`
 	Roots    []string   `json:"roots,omitempty"`
 	Modules  int        `json:"modules"`
+	// Confirmed is when the active revision was last known to be the current
+	// one, MaxAgeSeconds how old that may become; 0: as it likes.
+	Confirmed     *time.Time `json:"confirmed,omitempty"`
+	MaxAgeSeconds int64      `json:"max_age_seconds,omitempty"`
+	Stale         bool       `json:"stale,omitempty"`
 	// ETag is what If-Match takes; empty when none is active.
 	ETag string `json:"-"`
 }
@@ -56,6 +61,10 @@ func (s *Service) summary(name string) Summary {
 		return v
 	}
 	v.Revision, v.Digest, v.Since, v.Previous, v.ETag = entry.Revision, entry.Digest, &entry.Since, entry.Previous, etag(entry.Revision)
+	s.mu.Lock()
+	age := s.ageOf(name, entry, s.confirmed[name], s.o.Now())
+	s.mu.Unlock()
+	v.Confirmed, v.MaxAgeSeconds, v.Stale = &age.Confirmed, int64(age.MaxAge.Seconds()), age.Stale
 	if b := s.activeBundle(name); b != nil {
 		v.Roots, v.Modules = b.Roots, len(b.Modules)
 	}

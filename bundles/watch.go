@@ -24,8 +24,9 @@ func (s *Service) Watch(ctx context.Context, name string) (*Revision, <-chan str
 // setActive makes a set the active one and tells those that watch.
 func (s *Service) setActive(set activeSet) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.active = set
 	close(s.changed)
 	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	s.expire()
 }
