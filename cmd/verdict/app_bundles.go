@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/internal/background"
@@ -34,6 +35,7 @@ func (a *app) openBundles() (err error) {
 			Files: c.Limits.BundleFiles, Ratio: c.Limits.BundleRatio,
 		},
 		KeepRevisions: c.Bundles.KeepRevisions, KeepDays: c.Bundles.KeepDays,
+		MaxAge: c.Bundles.MaxAge, MaxAges: maxAges(c),
 		GateOptions: bundles.GateOptions{
 			Coverage: c.Bundles.Gates.Coverage, TestsTimeout: c.Bundles.Gates.TestsTimeout,
 			Refused: append([]string{}, c.Bundles.Gates.RefusedBuiltins...), Lenient: !c.Bundles.Gates.Strict,
@@ -49,6 +51,15 @@ func (a *app) openBundles() (err error) {
 	}
 	a.bundles = a.engine.Active().Bundles()
 	return nil
+}
+
+// maxAges gives bundles.max_ages.
+func maxAges(c *Config) map[string]time.Duration {
+	ages := make(map[string]time.Duration, len(c.Bundles.MaxAges))
+	for _, m := range c.Bundles.MaxAges {
+		ages[m.Name] = m.MaxAge
+	}
+	return ages
 }
 
 // runState keeps the state store until ctx ends. When the store fails, bundles

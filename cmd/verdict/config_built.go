@@ -38,7 +38,6 @@ type missingFeature struct {
 // issue that builds a feature removes its lines.
 func missingFeatures() []missingFeature {
 	return []missingFeature{
-		{key: "bundles.max_age", name: "staleness of bundles"},
 		{key: "bundles.gates.benchmark", name: "the benchmark gate"},
 		{key: "bundles.gates.replay", name: "the replay gate"},
 		{key: "bundles.sources", name: "pulling bundles"},

@@ -13,15 +13,25 @@ type BundlesConfig struct {
 	KeepRevisions int `key:"keep_revisions"`
 	// Days that a revision is kept.
 	KeepDays int `key:"keep_days"`
-	// Age at which an active bundle counts as stale in health and metrics.
-	// 0: never.
+	// Time after which a pushed or pulled bundle that nobody confirmed to be
+	// current is stale: decisions that depend on it are denied. 0: never.
 	MaxAge time.Duration `key:"max_age"`
+	// `max_age` of single bundles.
+	MaxAges []MaxAgeConfig `key:"max_ages"`
 	// What a bundle must pass before it is activated.
 	Gates GatesConfig `key:"gates"`
 	// Bundle servers that verdict pulls from.
 	Sources []BundleSourceConfig `key:"sources"`
 	// How a canary activation is shared out.
 	Canary CanaryConfig `key:"canary"`
+}
+
+// MaxAgeConfig is one entry of bundles.max_ages.
+type MaxAgeConfig struct {
+	// The bundle's name.
+	Name string `key:"name"`
+	// Takes the place of `bundles.max_age`; 0: never stale.
+	MaxAge time.Duration `key:"max_age"`
 }
 
 // VerificationKeyConfig is one entry of bundles.verification_keys.

@@ -33,6 +33,21 @@ func at(list string, i int, key string) string {
 	return list + "[" + strconv.Itoa(i) + "]." + key
 }
 
+// maxAges checks how old bundles may become.
+func (r *checker) maxAges(b *BundlesConfig) {
+	const list = "bundles.max_ages"
+	r.duration("bundles.max_age", b.MaxAge, 0, maxDays*24*time.Hour)
+	names := map[string]bool{}
+	for i, m := range b.MaxAges {
+		r.require(at(list, i, "name"), m.Name, "the bundle's name")
+		if names[m.Name] {
+			r.fail(at(list, i, "name"), "%q is given twice; give each bundle one age", m.Name)
+		}
+		names[m.Name] = true
+		r.duration(at(list, i, "max_age"), m.MaxAge, 0, maxDays*24*time.Hour)
+	}
+}
+
 func (r *checker) bundles(b *BundlesConfig) {
 	const keys, sources = "bundles.verification_keys", "bundles.sources"
 	ids := map[string]bool{}
@@ -50,7 +65,7 @@ func (r *checker) bundles(b *BundlesConfig) {
 	}
 	r.between("bundles.keep_revisions", b.KeepRevisions, 1, 10_000)
 	r.between("bundles.keep_days", b.KeepDays, 0, maxDays)
-	r.duration("bundles.max_age", b.MaxAge, 0, maxDays*24*time.Hour)
+	r.maxAges(b)
 	if g := b.Gates.Coverage; g < 0 || g > 100 {
 		r.fail("bundles.gates.coverage", "%v is out of bounds; write a percentage from 0 to 100", g)
 	}

@@ -148,7 +148,7 @@ func TestMissingFeatures(t *testing.T) {
 			t.Errorf("%s\ngot  %v\nwant %s", tt.row, err, tt.want)
 		}
 	}
-	_, warnings, err := verdict.Load(flags("bundles.canary.subject=/subject/id|keys.escrow.public_key=a.pem|bundles.max_age=1h"), nil)
+	_, warnings, err := verdict.Load(flags("bundles.canary.subject=/subject/id|keys.escrow.public_key=a.pem"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestMissingFeatures(t *testing.T) {
 			t.Errorf("warning %q", w)
 		}
 	}
-	if want := []string{"bundles.max_age", "bundles.canary.subject", "keys.escrow.public_key"}; !slices.Equal(keys, want) {
+	if want := []string{"bundles.canary.subject", "keys.escrow.public_key"}; !slices.Equal(keys, want) {
 		t.Errorf("warnings of %v, want %v", keys, want)
 	}
 }
