@@ -111,7 +111,10 @@ func TestAgeSurvives(t *testing.T) {
 // may still vouch for it, and a dry run to do nothing.
 func TestPushConfirms(t *testing.T) {
 	allow := bundles.Verifier(bundles.Unsigned{Allow: true})
-	b := open(t, t.TempDir(), func(o *bundles.Options) { withMaxAge(o); o.Verifier = verifierFunc(func(name string, a *bundles.Archive) (bundles.Signer, error) { return allow.Verify(name, a) }) })
+	b := open(t, t.TempDir(), func(o *bundles.Options) {
+		withMaxAge(o)
+		o.Verifier = verifierFunc(func(name string, a *bundles.Archive) (bundles.Signer, error) { return allow.Verify(name, a) })
+	})
 	packed := files(t, app("r1"))
 	b.mustPush("app", packed)
 	b.now = b.now.Add(2 * time.Hour)

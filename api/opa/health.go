@@ -35,7 +35,7 @@ func asksForBundles(r *http.Request) bool {
 		return false
 	}
 	values := r.URL.Query()
-	return isTrue(values, types.ParamBundlesActivationV1) || isTrue(values, types.ParamBundleActivationV1)
+	return isTrue(values, types.ParamBundlesActivationV1) || isTrue(values, "bundle")
 }
 
 // healthPolicy answers GET /health/{path...} by the policy data.system.health.
