@@ -73,6 +73,9 @@ const (
 	// A revision that is tried beside the active one.
 	EventBundleStaged   = "bundle_staged"
 	EventBundleUnstaged = "bundle_unstaged"
+	// EventBundleSource is a source of a bundle that begins to fail, or answers
+	// again; the outcome says which.
+	EventBundleSource = "bundle_source"
 
 	// EventGenesis is record 0 of every log.
 	EventGenesis = "system.genesis"
@@ -98,7 +101,7 @@ func KnownEvent(name string) bool {
 		EventGDPRRequest, EventDataRetentionApplied, EventAuditLogAccess,
 		EventAccessRefused, EventTokenCreated, EventTokenRevoked, EventPolicyWrite, EventPolicyDelete,
 		EventBundlePushed, EventBundleRefused, EventBundleActivated, EventBundleRolledBack,
-		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged,
+		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged, EventBundleSource,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

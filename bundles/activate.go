@@ -1,6 +1,7 @@
 package bundles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -182,7 +183,7 @@ func (s *Service) change(ctx context.Context, c *change) (*Activation, error) {
 		return nil, err
 	}
 	c.next = c.now.with(c.changes, start.UTC())
-	c.result = &Activation{Number: c.next.Number, At: c.next.At, Kind: c.kind, By: c.by.Caller, From: c.by.ClientIP, Bundles: map[string]string{}}
+	c.result = &Activation{Number: c.next.Number, At: c.next.At, Kind: c.kind, By: c.by.Caller, From: cmp.Or(c.by.ClientIP, c.by.Source), Bundles: map[string]string{}}
 	for name, entry := range c.next.Bundles {
 		c.result.Bundles[name] = entry.Revision
 	}
@@ -315,6 +316,9 @@ func (s *Service) commit(ctx context.Context, c *change, snapshot *eval.Snapshot
 		resource = "bundle:" + c.result.Changed[0].Name
 	}
 	details := map[string]any{"number": c.next.Number, "kind": c.kind, "changed": c.result.Changed}
+	if c.by.Source != "" {
+		details["source"] = c.by.Source
+	}
 	if len(c.gates) > 0 {
 		details["gates"] = gatesForRecord(c.gates)
 	}

@@ -1,6 +1,7 @@
 package bundles
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -19,6 +20,9 @@ import (
 // Origin is who asks for a change, for the records.
 type Origin struct {
 	Caller, ClientIP, UserAgent, Edge, CorrelationID, TraceID string
+	// Source is the URL that a pulled bundle came from, without a secret; empty:
+	// somebody pushed it.
+	Source string
 }
 
 // PushRequest is a bundle that somebody brings.
@@ -35,7 +39,10 @@ type PushRequest struct {
 	// Keep accepts the bundle without making it active, DryRun does not even
 	// keep it.
 	Keep, DryRun bool
-	By           Origin
+	// Poll says that nobody asked but a clock: it leaves no record when the
+	// bundle is active already.
+	Poll bool
+	By   Origin
 }
 
 // PushResult is what became of a push that was not refused.
@@ -161,8 +168,10 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 		}
 		result.Revision, result.Status, result.Active, result.ETag = entry.Revision, "unchanged", true, etag(entry.Revision)
 		result.Gates = []GateResult{archive}
-		if err := s.recordPush(ctx, p, result); err != nil || p.DryRun {
-			return result, err
+		if !p.Poll {
+			if err := s.recordPush(ctx, p, result); err != nil || p.DryRun {
+				return result, err
+			}
 		}
 		return result, s.confirmPushed(ctx, p.Name, a)
 	}
@@ -300,7 +309,7 @@ func (s *Service) writeAccepted(ctx context.Context, p PushRequest, c *Candidate
 func (s *Service) revisionOf(p PushRequest, c *Candidate, gates []GateResult) *Revision {
 	r := &Revision{
 		Name: p.Name, Digest: c.Archive.Digest, Serial: c.serial, Archive: infoOf(c.Archive), Signer: c.Signer, Gates: gates,
-		PushedAt: s.o.Now().UTC(), PushedBy: p.By.Caller, PushedFrom: p.By.ClientIP,
+		PushedAt: s.o.Now().UTC(), PushedBy: p.By.Caller, PushedFrom: cmp.Or(p.By.ClientIP, p.By.Source),
 	}
 	switch {
 	case c.Bundle != nil:

@@ -37,6 +37,9 @@ func (s *Service) recordPush(ctx context.Context, p PushRequest, result *PushRes
 		"name": p.Name, "revision": result.Revision, "digest": result.Digest, "size": result.Size,
 		"gates": gatesForRecord(result.Gates), "dry_run": p.DryRun, "activate": !p.Keep && !p.DryRun,
 	}
+	if p.By.Source != "" {
+		details["source"] = p.By.Source
+	}
 	if result.Status == "unchanged" {
 		details["unchanged"] = true
 	}
@@ -57,6 +60,9 @@ func (s *Service) recordRefusal(ctx context.Context, p PushRequest, err error) e
 		return err
 	}
 	details := map[string]any{"name": bounded(p.Name), "dry_run": p.DryRun}
+	if p.By.Source != "" {
+		details["source"] = p.By.Source
+	}
 	refused, ok := errors.AsType[*Error](err)
 	if ok {
 		details["code"], details["gate"], details["gates"] = refused.Code, refused.Gate, gatesForRecord(refused.Gates)

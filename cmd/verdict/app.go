@@ -23,6 +23,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/mask"
 	"github.com/verdict-pdp/verdict/bundles"
+	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/policies"
@@ -55,6 +56,7 @@ type app struct {
 	state    *state.Store
 	trust    *bundles.Trust
 	pushed   *bundles.Service
+	sources  *pull.Puller
 	pdp      *pdp.PDP
 	tokens   *tokens.Store
 	refusals *api.RefusalLog
@@ -91,6 +93,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openBundles(); err != nil {
+		return err
+	}
+	if err := a.openSources(); err != nil {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
@@ -170,7 +175,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -213,6 +218,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.server.Run(ctx) })
 	group.Go(func() error { return a.runChecks(ctx) })
 	group.Go(func() error { return a.runState(ctx) })
+	group.Go(func() error { return a.sources.Run(ctx) })
 	group.Go(func() error {
 		for {
 			select {

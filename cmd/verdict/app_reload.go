@@ -58,10 +58,15 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bundles.verification_keys: %w", err)
 	}
+	commitSources, err := a.prepareSources(next)
+	if err != nil {
+		return nil, err
+	}
 	commitAccess()
 	commitServer()
 	commitTokens()
 	commitTrust()
+	commitSources() // after the keys that vouch for what comes
 	a.opa.SetLimits(opaLimits(next))
 	a.checks.setLimits(next)
 	a.authzen.SetLimits(authzenLimits(next))

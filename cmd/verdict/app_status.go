@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/bundles/pull"
 )
 
 // serverStatus is the answer of GET /api/v1/status.
@@ -20,6 +21,7 @@ type serverStatus struct {
 
 	Facilities map[string]string `json:"facilities"` // on, off or degraded
 	Policies   policyStatus      `json:"policies"`
+	Sources    []pull.Status     `json:"bundle_sources"`
 	Audit      audit.Status      `json:"audit"`
 	Runtime    runtimeStatus     `json:"runtime"`
 }
@@ -56,7 +58,7 @@ func (a *app) status() any {
 	s := serverStatus{
 		Version: a.version.Version, Commit: a.version.Commit, OPA: a.version.OPA,
 		Started: a.started.UTC(), UptimeSeconds: int64(a.now().Sub(a.started).Seconds()),
-		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Audit: a.log.Status(),
+		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Audit: a.log.Status(),
 		Runtime: runtimeStatus{
 			GCPercent: a.runtime.gcPercent, MemoryLimitBytes: a.runtime.memoryLimit,
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),

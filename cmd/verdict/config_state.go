@@ -20,8 +20,8 @@ type BundlesConfig struct {
 	MaxAges []MaxAgeConfig `key:"max_ages"`
 	// What a bundle must pass before it is activated.
 	Gates GatesConfig `key:"gates"`
-	// Bundle servers that verdict pulls from.
-	Sources []BundleSourceConfig `key:"sources"`
+	// Bundle servers that verdict pulls from; a bundle has one.
+	Sources []BundleSourceConfig `key:"sources" reload:"yes"`
 	// How a canary activation is shared out.
 	Canary CanaryConfig `key:"canary"`
 }
@@ -76,14 +76,36 @@ type GatesConfig struct {
 type BundleSourceConfig struct {
 	// The bundle's name here.
 	Name string `key:"name"`
-	// Where it is: https, or http on loopback.
+	// Where the archive is: https, or http on loopback. Without a path it is
+	// the base of a bundle server, and the archive is at `/bundles/NAME`.
 	URL string `key:"url"`
-	// A file with the bearer token for it.
+	// How often it is asked.
+	Polling BundlePollingConfig `key:"polling"`
+	// A file with the bearer token for it; read for each request.
 	TokenFile string `key:"token_file"`
+	// The connection to it.
+	TLS BundleTLSConfig `key:"tls"`
+}
+
+// BundlePollingConfig is bundles.sources[].polling.
+type BundlePollingConfig struct {
+	// Least time between two looks. Absent: 1m.
+	MinDelay time.Duration `key:"min_delay"`
+	// Most time between two looks, after errors too. Absent: 2m.
+	MaxDelay time.Duration `key:"max_delay"`
+	// How long the server may wait until it has something new, where it can.
+	// Absent: it is asked now and then.
+	LongPollingTimeout time.Duration `key:"long_polling_timeout"`
+}
+
+// BundleTLSConfig is bundles.sources[].tls.
+type BundleTLSConfig struct {
 	// Authorities of its certificate, PEM. Empty: the system's.
 	CAFile string `key:"ca_file"`
-	// Time between two looks.
-	Interval time.Duration `key:"interval"`
+	// Client certificate, PEM; read for each connection.
+	CertFile string `key:"cert_file"`
+	// Its private key, PEM.
+	KeyFile string `key:"key_file"`
 }
 
 // CanaryConfig is bundles.canary.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/bundles/signature"
 )
 
@@ -49,7 +51,7 @@ func (r *checker) maxAges(b *BundlesConfig) {
 }
 
 func (r *checker) bundles(b *BundlesConfig) {
-	const keys, sources = "bundles.verification_keys", "bundles.sources"
+	const keys = "bundles.verification_keys"
 	ids := map[string]bool{}
 	for i, k := range b.VerificationKeys {
 		r.require(at(keys, i, "id"), k.ID, "the key id that signatures name")
@@ -74,13 +76,41 @@ func (r *checker) bundles(b *BundlesConfig) {
 	}
 	r.between("bundles.gates.replay", b.Gates.Replay, 0, 10_000_000)
 	r.duration("bundles.gates.tests_timeout", b.Gates.TestsTimeout, time.Millisecond, time.Hour)
-	for i, s := range b.Sources {
-		r.require(at(sources, i, "name"), s.Name, "the bundle's name")
-		r.url(at(sources, i, "url"), s.URL)
-		r.duration(at(sources, i, "interval"), s.Interval, time.Second, 24*time.Hour)
-	}
+	r.sources(b.Sources)
 	if p := b.Canary.Subject; p != "" && !strings.HasPrefix(p, "/") {
 		r.fail("bundles.canary.subject", "%q is not a JSON Pointer; write for example /subject/id", p)
+	}
+}
+
+func (r *checker) sources(list []BundleSourceConfig) {
+	const sources = "bundles.sources"
+	if len(list) > pull.MaxSources {
+		r.fail(sources, "has %d entries; at most %d are taken", len(list), pull.MaxSources)
+	}
+	names := map[string]bool{}
+	for i, s := range list {
+		r.require(at(sources, i, "name"), s.Name, "the bundle's name")
+		if names[s.Name] {
+			r.fail(at(sources, i, "name"), "%q is given twice; a bundle has one source", s.Name)
+		}
+		names[s.Name] = true
+		r.url(at(sources, i, "url"), s.URL)
+		low, high := s.Polling.MinDelay, s.Polling.MaxDelay
+		if low != 0 {
+			r.duration(at(sources, i, "polling.min_delay"), low, time.Second, 24*time.Hour)
+		}
+		if high != 0 {
+			r.duration(at(sources, i, "polling.max_delay"), high, time.Second, 24*time.Hour)
+			if high < cmp.Or(low, pull.DefaultMinDelay) {
+				r.fail(at(sources, i, "polling.max_delay"), "%v is less than min_delay, %v; write as much or more", high, cmp.Or(low, pull.DefaultMinDelay))
+			}
+		}
+		if wait := s.Polling.LongPollingTimeout; wait != 0 {
+			r.duration(at(sources, i, "polling.long_polling_timeout"), wait, time.Second, pull.MaxWait)
+		}
+		if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
+			r.fail(at(sources, i, "tls"), "takes cert_file and key_file together")
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ func module() layers.Table {
 			{Path: "api/middleware", Row: 6},
 			{Path: "api/httpcheck", Row: 6},
 			{Path: "api/tokens", Row: 6},
+			{Path: "bundles/pull", Row: 6},
 
 			{Path: "bundles", Row: 5},
 			{Path: "pdp/search", Row: 5},

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/verdict-pdp/verdict/bundles/pull"
+)
+
+// openSources makes the puller; nothing is asked before Run.
+func (a *app) openSources() (err error) {
+	a.sources, err = pull.New(a.pushed, a.log, pull.Options{
+		MaxPacked: int64(a.config.Limits.BundlePacked), UserAgent: "verdict/" + a.version.Version,
+		Now: a.now, Logger: a.logger,
+	})
+	if err != nil {
+		return err
+	}
+	commit, err := a.prepareSources(a.config)
+	if err != nil {
+		return err
+	}
+	commit()
+	return nil
+}
+
+// prepareSources gives what puts the sources of c in place of those in use.
+func (a *app) prepareSources(c *Config) (commit func(), err error) {
+	list := make([]pull.Source, 0, len(c.Bundles.Sources))
+	for _, s := range c.Bundles.Sources {
+		list = append(list, pull.Source{
+			Name: s.Name, URL: s.URL,
+			MinDelay: s.Polling.MinDelay, MaxDelay: s.Polling.MaxDelay, LongPolling: s.Polling.LongPollingTimeout,
+			TokenFile: s.TokenFile, CAFile: s.TLS.CAFile, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
+		})
+	}
+	if commit, err = a.sources.Prepare(list); err != nil {
+		return nil, fmt.Errorf("read bundles.sources%w", err)
+	}
+	return commit, nil
+}
