@@ -154,7 +154,7 @@ func (w *worker) confirm(ctx context.Context) bool {
 		return false // rolled back or taken out by hand, which is not undone
 	}
 	if w.puller.o.Confirm != nil {
-		if err := w.puller.o.Confirm(ctx, w.source.Name); err != nil {
+		if err := w.puller.o.Confirm(ctx, w.source.Name, active.Digest); err != nil {
 			w.puller.o.Logger.Error().Err(err).Str("bundle", w.source.Name).Msg("that a bundle is current could not be written down")
 		}
 	}
@@ -181,7 +181,10 @@ func (w *worker) take(ctx context.Context, req *request, resp *http.Response) fi
 	if result != nil {
 		f.archive, f.revision = result.Size, result.Revision
 	}
-	if f.result == resultActivated || f.result == resultUnchanged {
+	switch f.result {
+	case resultActivated:
+		f.current = true
+	case resultUnchanged:
 		f.current = w.confirm(ctx)
 	}
 	return f

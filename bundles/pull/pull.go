@@ -42,8 +42,9 @@ type Options struct {
 	// MaxPacked is the largest archive that is begun to be read, in bytes; 0: only
 	// the service's own limit counts.
 	MaxPacked int64
-	// Confirm is told that the source still has what is active; it may be nil.
-	Confirm   func(ctx context.Context, name string) error
+	// Confirm is told that the source still has what is active, by its digest; it
+	// may be nil.
+	Confirm   func(ctx context.Context, name, digest string) error
 	UserAgent string           // default "verdict"
 	Now       func() time.Time // default time.Now
 	Chance    func() float64   // from 0 to below 1; default math/rand
