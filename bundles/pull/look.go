@@ -122,7 +122,8 @@ func (w *worker) check(resp *http.Response) error {
 		return errors.New("the answer has a Content-Encoding; a bundle comes as it is")
 	}
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err == nil && (strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "json") || strings.HasSuffix(kind, "xml")) {
+	// A web server that was told of no types says text/plain of an archive.
+	if err == nil && (kind == "text/html" || strings.HasSuffix(kind, "json") || strings.HasSuffix(kind, "xml")) {
 		return fmt.Errorf("the answer is no bundle but %s", kind)
 	}
 	return nil

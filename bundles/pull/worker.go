@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles"
 )
@@ -153,6 +155,7 @@ func (w *worker) backoff(n int) time.Duration {
 func (w *worker) note(ctx context.Context, f finding, delay time.Duration) {
 	now := w.puller.o.Now()
 	next := now.Add(delay)
+	again := f.err != nil && w.shown().Failures > 0 && w.shown().LastError == f.err.Error()
 	w.update(func(s *Status) {
 		s.NextRequest, s.LongPolling, s.ETag = &next, w.held.waits && f.result != resultFailed, w.held.etag
 		s.counts.results[f.result]++
@@ -177,6 +180,9 @@ func (w *worker) note(ctx context.Context, f finding, delay time.Duration) {
 		}
 	})
 	logger := w.puller.o.Logger.With().Str("bundle", w.source.Name).Logger()
+	if again {
+		logger = logger.Level(zerolog.ErrorLevel) // said already
+	}
 	switch f.result {
 	case resultFailed:
 		logger.Warn().Err(f.err).Dur("next", delay).Msg("a bundle could not be pulled; what is active stays")
