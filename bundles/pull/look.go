@@ -182,12 +182,7 @@ func (w *worker) take(ctx context.Context, req *request, resp *http.Response) fi
 	if result != nil {
 		f.archive, f.revision = result.Size, result.Revision
 	}
-	switch f.result {
-	case resultActivated:
-		f.current = true
-	case resultUnchanged:
-		f.current = w.confirm(ctx)
-	}
+	f.current = f.result == resultActivated || f.result == resultUnchanged // which the push confirmed
 	return f
 }
 

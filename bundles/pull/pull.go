@@ -42,8 +42,8 @@ type Options struct {
 	// MaxPacked is the largest archive that is begun to be read, in bytes; 0: only
 	// the service's own limit counts.
 	MaxPacked int64
-	// Confirm is told that the source still has what is active, by its digest; it
-	// may be nil.
+	// Confirm is told that the source answered that it still has what is active,
+	// by its digest; nil: nobody is. bundles.Service.Confirm is one.
 	Confirm   func(ctx context.Context, name, digest string) error
 	UserAgent string           // default "verdict"
 	Now       func() time.Time // default time.Now

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/verdict-pdp/verdict/bundles/pull"
@@ -10,7 +12,7 @@ import (
 func (a *app) openSources() (err error) {
 	a.sources, err = pull.New(a.pushed, a.log, pull.Options{
 		MaxPacked: int64(a.config.Limits.BundlePacked), UserAgent: "verdict/" + a.version.Version,
-		Now: a.now, Logger: a.logger,
+		Confirm: a.pushed.Confirm, Now: a.now, Logger: a.logger,
 	})
 	if err != nil {
 		return err
@@ -37,4 +39,12 @@ func (a *app) prepareSources(c *Config) (commit func(), err error) {
 		return nil, fmt.Errorf("read bundles.sources%w", err)
 	}
 	return commit, nil
+}
+
+// bundlesHealthy tells what is wrong with the bundles: one is too old, or never
+// came from its source.
+func (a *app) bundlesHealthy() error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	return errors.Join(a.pushed.Healthy(), a.sources.Healthy(ctx))
 }

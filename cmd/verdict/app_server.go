@@ -43,7 +43,7 @@ func (a *app) openServer() (err error) {
 		Build:          opa.Build{Version: a.version.Version, Commit: a.version.Commit},
 		Authentication: opa.Authentication(c.OPA.Authentication), Authorization: opa.Authorization(c.OPA.Authorization),
 		Instance: a.instance, Status: a.opaStatus(),
-		Healthy: a.healthy, BundlesHealthy: a.pushed.Healthy,
+		Healthy: a.healthy, BundlesHealthy: a.bundlesHealthy,
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}),
 		Logger:  a.logger,
 	})

@@ -170,7 +170,6 @@ func TestPullsFromNginx(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	publish("r1")
 	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`daemon off;
 master_process off;
 pid nginx.pid;
@@ -190,6 +189,10 @@ http {
 	s := servertest.Start(t, servertest.Options{Args: []string{
 		"--set", fmt.Sprintf("bundles.sources=[{name: shop, url: 'http://%s/shop.tar.gz', polling: {min_delay: 1s, max_delay: 1s, long_polling_timeout: 1m}}]", addr),
 	}})
+	health := func(query string) int { return s.Do(servertest.Request{Path: "/health" + query}).Status }
+	if plain, all := health(""), health("?bundles"); plain != http.StatusOK || all != http.StatusInternalServerError {
+		t.Errorf("without the bundle: health %d and %d", plain, all)
+	}
 	for _, revision := range []string{"r1", "revision2"} {
 		publish(revision)
 		eventually(t, s, func() error {
@@ -205,5 +208,8 @@ http {
 		}
 		return nil
 	})
+	if all := health("?bundles"); all != http.StatusOK {
+		t.Errorf("with the bundle: health %d", all)
+	}
 	s.Stop()
 }
