@@ -89,7 +89,7 @@ func module() layers.Table {
 			{Outside: opa + "topdown", Importers: []string{"pdp/eval"}},
 			{Outside: opa + "rego", Importers: []string{"pdp/eval"}},
 			{Outside: opa + "ir", Importers: []string{"pdp/eval", "pdp/eval/irvm"}},
-			{Outside: "go.etcd.io/bbolt", Importers: []string{"storage/segment", "storage/state", "audit/verify", "audit/search", "internal/surgeon"}},
+			{Outside: "go.etcd.io/bbolt", Importers: []string{"storage/segment", "storage/state", "audit/verify", "audit/search", "internal/boltfile", "internal/surgeon"}},
 		},
 	}
 }

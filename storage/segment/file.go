@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/chain"
+	"github.com/verdict-pdp/verdict/internal/boltfile"
 )
 
 const (
@@ -23,9 +23,6 @@ const (
 	// some hundred bytes and need fewer writes for a batch, but a commit of a single
 	// record rewrites the path to it in whole pages.
 	pageSize = 8192
-	// mmapSize is reserved in the address space, since a new mapping has to wait for
-	// all readers.
-	mmapSize = 1 << 30
 
 	tmpSuffix = ".tmp"
 )
@@ -59,8 +56,7 @@ const markSize = 4
 type file struct {
 	number uint64
 	path   string
-	db     *bolt.DB
-	handle *os.File // what db reads and writes; db closes it
+	bolt   *boltfile.File
 	sealed bool
 }
 
@@ -134,63 +130,40 @@ func createFile(dir string, number uint64, m meta, grow int) (*file, error) {
 	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return nil, err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := boltfile.SyncDir(dir); err != nil {
 		return nil, err
 	}
 	return openFile(path, number, grow)
 }
 
+// inspect checks the structure of the file at path before it is opened.
+func inspect(path string, visit boltfile.Visitor) error {
+	return noted(boltfile.Inspect(path, visit))
+}
+
 // openFile opens a file that inspect found sound, for writing when grow is not 0:
 // then it is the step by which the file grows.
 func openFile(path string, number uint64, grow int) (*file, error) {
-	f := &file{number: number, path: path, sealed: grow == 0}
-	err := guard(func() (err error) {
-		f.db, err = bolt.Open(path, 0o600, &bolt.Options{
-			Timeout:         time.Second,
-			ReadOnly:        f.sealed,
-			PageSize:        pageSize,
-			InitialMmapSize: mmapSize,
-			FreelistType:    bolt.FreelistMapType,
-			NoStatistics:    true,
-			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-				var err error
-				f.handle, err = os.OpenFile(name, flag, perm)
-				return f.handle, err
-			},
-		})
-		return err
-	})
+	b, err := boltfile.Open(path, boltfile.Options{ReadOnly: grow == 0, PageSize: pageSize, Grow: grow})
 	if err != nil {
-		if f.handle != nil {
-			f.handle.Close() // bbolt does not when it panics
-		}
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, noted(err)
 	}
-	f.db.AllocSize = grow
-	return f, nil
+	return &file{number: number, path: path, bolt: b, sealed: grow == 0}, nil
 }
 
-func (f *file) close() error { return guard(f.db.Close) }
+func (f *file) close() error { return noted(f.bolt.Close()) }
 
-// view runs fn in a read transaction. While it runs no page that it can see is
-// reused and no mapping is replaced, so fn must be short.
-func (f *file) view(fn func(*bolt.Tx) error) error {
-	return guard(func() error { return f.db.View(fn) })
-}
+// view runs fn in a read transaction, which must be short.
+func (f *file) view(fn func(*bolt.Tx) error) error { return noted(f.bolt.View(fn)) }
 
-func (f *file) update(fn func(*bolt.Tx) error) error {
-	return guard(func() error { return f.db.Update(fn) })
-}
+func (f *file) update(fn func(*bolt.Tx) error) error { return noted(f.bolt.Update(fn)) }
 
-// guard turns a panic of bbolt, and a fault in a mapped file, into an error.
-func guard(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = damage("%v", r)
-		}
-	}()
-	return fn()
+// noted makes an ErrDamaged of what boltfile found.
+func noted(err error) error {
+	if errors.Is(err, boltfile.ErrDamaged) {
+		return damage("%w", err)
+	}
+	return err
 }
 
 // readMeta reads and checks the bucket meta by itself.
@@ -277,12 +250,4 @@ func putPosition(b *bolt.Bucket, p *audit.Position, marks []byte) error {
 		b.Put([]byte(keyTree), tree),
 		b.Put([]byte(keyMarks), marks),
 		b.Put([]byte(keyTime), binary.BigEndian.AppendUint64(nil, uint64(micros))))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

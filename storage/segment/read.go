@@ -145,7 +145,7 @@ func (s *Store) Inspect() (in audit.Inspection, err error) {
 
 // inPlace checks that the path still leads to the open file.
 func (f *file) inPlace() (size uint64, err error) {
-	open, err := f.handle.Stat()
+	open, err := f.bolt.Stat()
 	if err != nil {
 		return 0, err
 	}

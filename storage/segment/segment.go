@@ -15,6 +15,8 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/chain"
+	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/filelock"
 )
 
 // DefaultRecordsPerFile is the number of records in a file: 16 segments.
@@ -29,6 +31,9 @@ var (
 	// ErrOrigin is returned by Open for the log of another origin.
 	ErrOrigin = errors.New("log has another origin")
 )
+
+// LockedError is returned by Open when another process has the log open.
+type LockedError = filelock.HeldError
 
 // damageError is an ErrDamaged with the place.
 type damageError struct{ err error }
@@ -84,7 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 type Store struct {
 	opts Options
 	dir  string // of the files
-	lock *lock
+	lock *filelock.Lock
 
 	// pos belongs to the goroutine that appends; next is pos.Next for readers.
 	// marks are of the records behind the last complete tile and belong to it too.
@@ -116,7 +121,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
-	if s.lock, err = acquire(filepath.Join(dir, "lock"), o.Command); err != nil {
+	if s.lock, err = filelock.Acquire(filelock.Options{Path: filepath.Join(dir, "lock"), What: "audit log", Command: o.Command}); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	if err := s.open(); err != nil {
@@ -164,7 +169,7 @@ func (s *Store) create() error {
 	}
 	// The folders may be as new as the file.
 	dir := filepath.Dir(s.dir)
-	if err := errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
+	if err := errors.Join(boltfile.SyncDir(dir), boltfile.SyncDir(filepath.Dir(dir))); err != nil {
 		return errors.Join(err, f.close())
 	}
 	s.files, s.pos = []*file{f}, m.pos
@@ -177,7 +182,7 @@ func (s *Store) adopt(n uint64, last bool, before meta) (meta, error) {
 	path := filepath.Join(s.dir, fileName(n))
 	fail := func(err error) (meta, error) { return meta{}, fmt.Errorf("%s: %w", path, err) }
 	keys := recordKeys{}
-	visit := visitor(nil)
+	visit := boltfile.Visitor(nil)
 	if last { // only what is written to is walked through
 		visit = keys.visit
 	}
@@ -237,7 +242,7 @@ func (s *Store) Close() error {
 	}
 	s.files = nil
 	if s.lock != nil {
-		errs = append(errs, s.lock.release())
+		errs = append(errs, s.lock.Release())
 		s.lock = nil
 	}
 	return errors.Join(errs...)

@@ -205,7 +205,7 @@ func (s *Store) commit(fn func(*writer) error) error {
 // use until it is opened again.
 func (s *Store) settle(err error, before int) error {
 	s.metrics.failures.Inc()
-	if s.file.stuck || errors.Is(err, storage.ErrDamaged) {
+	if s.file.bolt.Stuck() || errors.Is(err, storage.ErrDamaged) {
 		return s.broken(err)
 	}
 	after, viewErr := s.file.txid()

@@ -4,12 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/verdict-pdp/verdict/internal/boltfile"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -19,10 +18,6 @@ const FormatVersion = 1
 const (
 	// pageSize is small: a commit rewrites few entries in whole pages.
 	pageSize = 4096
-	// mmapSize is reserved in the address space, since a new mapping has to
-	// wait for all readers, a snapshot among them.
-	mmapSize = 1 << 30
-
 	// Buckets of bbolt: one for the format, one for the expiry of all entries
 	// by time, and one for each bucket.
 	bucketMeta   = "meta"
@@ -34,12 +29,8 @@ const (
 
 // file is the open bbolt file.
 type file struct {
-	path   string
-	db     *bolt.DB
-	handle *os.File // what db reads and writes; db closes it
-	// stuck says that bbolt panicked in a write and may hold its own locks.
-	// Whoever has the store's turn owns it.
-	stuck bool
+	path string
+	bolt *boltfile.File
 }
 
 // createFile makes an empty store at path.
@@ -63,14 +54,6 @@ func createFile(path string) error {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // openChecked checks the structure and the format before it opens for writing.
@@ -107,55 +90,35 @@ func checkFormat(tx *bolt.Tx) error {
 	return nil
 }
 
-// openFile opens a file that is new or that inspect found sound. The list of
-// free pages is kept on disk, so that opening does not read everything.
-func openFile(path string, readOnly bool) (*file, error) {
-	f := &file{path: path}
-	err := guard(func() (err error) {
-		f.db, err = bolt.Open(path, 0o600, &bolt.Options{
-			Timeout:         lockTimeout,
-			ReadOnly:        readOnly,
-			PageSize:        pageSize,
-			InitialMmapSize: mmapSize,
-			FreelistType:    bolt.FreelistMapType,
-			NoStatistics:    true,
-			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
-				var err error
-				f.handle, err = os.OpenFile(name, flag, perm)
-				return f.handle, err
-			},
-		})
-		return err
-	})
-	if err != nil {
-		if f.handle != nil {
-			f.handle.Close() // bbolt does not when it panics
-		}
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return f, nil
+// inspect checks the structure of the file at path before it is opened. Values
+// are checked when they are read, by their checksums.
+func inspect(path string) error {
+	return noted(boltfile.Inspect(path, func(string, []byte, []byte) error { return nil }))
 }
 
-func (f *file) close() error {
-	if f.stuck {
-		return f.handle.Close() // bbolt would wait for itself
+// openFile opens a file that is new or that inspect found sound.
+func openFile(path string, readOnly bool) (*file, error) {
+	b, err := boltfile.Open(path, boltfile.Options{ReadOnly: readOnly, PageSize: pageSize})
+	if err != nil {
+		return nil, noted(err)
 	}
-	return guard(f.db.Close)
+	return &file{path: path, bolt: b}, nil
 }
+
+func (f *file) close() error { return noted(f.bolt.Close()) }
 
 // view runs fn in a read transaction.
-func (f *file) view(fn func(*bolt.Tx) error) error {
-	return guard(func() error { return f.db.View(fn) })
-}
+func (f *file) view(fn func(*bolt.Tx) error) error { return noted(f.bolt.View(fn)) }
 
-// update runs fn in a write transaction and commits it.
-func (f *file) update(fn func(*bolt.Tx) error) error {
-	f.stuck = true
-	err := guard(func() error {
-		err := f.db.Update(fn)
-		f.stuck = false
-		return err
-	})
+// update runs fn in a write transaction and commits it. Whoever has the store's
+// turn calls it.
+func (f *file) update(fn func(*bolt.Tx) error) error { return noted(f.bolt.Update(fn)) }
+
+// noted makes a storage.ErrDamaged of what boltfile found.
+func noted(err error) error {
+	if errors.Is(err, boltfile.ErrDamaged) {
+		return damage("%w", err)
+	}
 	return err
 }
 
@@ -166,17 +129,6 @@ func (f *file) txid() (id int, err error) {
 		return nil
 	})
 	return id, err
-}
-
-// guard turns a panic of bbolt, and a fault in a mapped file, into an error.
-func guard(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = damage("%v", r)
-		}
-	}()
-	return fn()
 }
 
 func damage(format string, args ...any) error {

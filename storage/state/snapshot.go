@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/verdict-pdp/verdict/internal/boltfile"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -189,7 +190,7 @@ func (s *Store) build(ctx context.Context, path string, spool io.Reader) (map[st
 	if err != nil {
 		return nil, err
 	}
-	f.db.NoSync = true // until all is there
+	f.bolt.Defer()
 	p := &pending{file: f, revisions: revisions}
 	err = s.eachEntry(ctx, spool, p.add)
 	if err == nil {
@@ -199,7 +200,7 @@ func (s *Store) build(ctx context.Context, path string, spool io.Reader) (map[st
 		err = f.update(func(tx *bolt.Tx) error { return setRevisions(tx, revisions) })
 	}
 	if err == nil {
-		err = f.db.Sync()
+		err = f.bolt.Sync()
 	}
 	return revisions, errors.Join(err, f.close())
 }
@@ -277,7 +278,7 @@ func (s *Store) swap(path string, revisions map[string]uint64) (left bool, err e
 	old := s.file
 	s.file = next
 	_ = old.close() // it is gone already
-	if err := syncDir(s.dir); err != nil {
+	if err := boltfile.SyncDir(s.dir); err != nil {
 		return true, err
 	}
 	for name, b := range s.buckets {

@@ -15,6 +15,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/filelock"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -75,11 +77,14 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// LockedError is returned by Open when another process has the store open.
+type LockedError = filelock.HeldError
+
 // Store is a storage.Archive, and its buckets are storage.Buckets.
 type Store struct {
 	opts    Options
 	dir     string
-	lock    *lock
+	lock    *filelock.Lock
 	metrics *metrics
 
 	// faults are for tests: called before and after a commit.
@@ -126,11 +131,11 @@ func Open(dir string, o Options) (*Store, error) {
 		turn: make(chan struct{}, 1), copying: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	s.metrics = newMetrics(s)
-	if s.lock, err = acquire(filepath.Join(dir, lockName), o.Command, lockTimeout); err != nil {
+	if s.lock, err = filelock.Acquire(filelock.Options{Path: filepath.Join(dir, lockName), What: "state store", Command: o.Command, Wait: lockTimeout}); err != nil {
 		return nil, fmt.Errorf("open state store: %w", err)
 	}
 	if s.file, err = s.open(); err != nil {
-		return nil, fmt.Errorf("open state store: %w", errors.Join(err, s.lock.release()))
+		return nil, fmt.Errorf("open state store: %w", errors.Join(err, s.lock.Release()))
 	}
 	return s, nil
 }
@@ -151,7 +156,7 @@ func (s *Store) open() (*file, error) {
 		if err := os.Rename(build, path); err != nil {
 			return nil, err
 		}
-		if err := syncDir(s.dir); err != nil {
+		if err := boltfile.SyncDir(s.dir); err != nil {
 			return nil, err
 		}
 	} else if err != nil {
@@ -229,7 +234,7 @@ func (s *Store) Close() error {
 		s.mu.Lock()
 		closed := error(storage.ErrClosed)
 		s.failed.Store(&closed)
-		s.closeErr = errors.Join(s.file.close(), s.lock.release())
+		s.closeErr = errors.Join(s.file.close(), s.lock.Release())
 		s.mu.Unlock()
 		s.endWatches(closed)
 	})

@@ -1,4 +1,4 @@
-package segment
+package boltfile
 
 import (
 	"bytes"
@@ -11,9 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bbolt checks neither its pages nor that the file is as long as it says; a
-// damaged one makes it panic, partly in goroutines of its own, or kills the
-// process by SIGBUS. So the structure is checked here before bbolt maps the file.
+// What Inspect knows of the format.
 //
 // A page, in native byte order (bbolt, internal/common):
 //
@@ -52,15 +50,20 @@ type image struct {
 	txid     uint64
 
 	seen []uint64 // bit set of the pages reached
+
+	last  []byte // the last key of the bucket so far
+	floor []byte // what the branch above says is its lowest
 }
 
-// visitor gets the key and the value of every leaf element in a top-level bucket.
-type visitor func(bucket string, key, value []byte) error
+// Visitor gets the key and the value of every leaf element in a top-level bucket.
+// They are valid until it returns.
+type Visitor func(bucket string, key, value []byte) error
 
-// inspect checks the structure of the file at path: both meta pages, every page
-// that can be reached, the free list. It opens the file for reading only and
-// survives whatever it finds.
-func inspect(path string, visit visitor) error {
+// Inspect checks the structure of the file at path: both meta pages, every page,
+// which must be in use once or free, and the order of keys. A nil visit leaves it
+// at the meta pages and the length of the file. It opens the file for reading only
+// and survives whatever it finds; errors about that are an ErrDamaged.
+func Inspect(path string, visit Visitor) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -71,7 +74,7 @@ func inspect(path string, visit visitor) error {
 		return err
 	}
 	if info.Size() < 4096 {
-		return damage("%d bytes are no log file", info.Size())
+		return damage("%d bytes are no bbolt file", info.Size())
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -89,7 +92,10 @@ func inspect(path string, visit visitor) error {
 		if err := im.page(im.root, "", 0, visit); err != nil {
 			return err
 		}
-		return im.free()
+		if err := im.free(); err != nil {
+			return err
+		}
+		return im.complete()
 	})
 }
 
@@ -179,7 +185,7 @@ func (im *image) take(id uint64, kinds ...uint16) (p []byte, kind uint16, count 
 }
 
 // page checks a page of a bucket and everything below it.
-func (im *image) page(id uint64, bucket string, depth int, visit visitor) error {
+func (im *image) page(id uint64, bucket string, depth int, visit Visitor) error {
 	if depth > maxDepth {
 		return damage("page %d: tree too deep", id)
 	}
@@ -193,17 +199,24 @@ func (im *image) page(id uint64, bucket string, depth int, visit visitor) error 
 	if count == 0 {
 		return damage("page %d: branch without children", id)
 	}
-	var last []byte
+	at := pageHeader + count*elementSize
 	for i := range count {
 		e, err := element(p, i, count)
 		if err != nil {
 			return damage("page %d: %w", id, err)
 		}
-		key, _, err := slot(e, 0, binary.NativeEndian.Uint32(e), binary.NativeEndian.Uint32(e[4:]), 0)
-		if err != nil || i > 0 && bytes.Compare(last, key) >= 0 {
-			return damage("page %d: element %d out of place", id, i)
+		word := func(n int) uint32 { return binary.NativeEndian.Uint32(e[4*n:]) }
+		key, _, err := slot(p, at, i, 0, word(0), word(1), 0)
+		if err != nil {
+			return damage("page %d: %w", id, err)
 		}
-		last = key
+		at += len(key)
+		if i > 0 { // the first key may be older than its page
+			if bytes.Compare(key, im.last) <= 0 {
+				return damage("page %d: element %d out of place", id, i)
+			}
+			im.floor = key
+		}
 		if err := im.page(binary.NativeEndian.Uint64(e[8:]), bucket, depth+1, visit); err != nil {
 			return err
 		}
@@ -212,24 +225,29 @@ func (im *image) page(id uint64, bucket string, depth int, visit visitor) error 
 }
 
 // leaf checks the elements of a leaf page, which may be one inside a value.
-func (im *image) leaf(p []byte, count int, bucket string, id uint64, depth int, visit visitor) error {
-	var last []byte
+func (im *image) leaf(p []byte, count int, bucket string, id uint64, depth int, visit Visitor) error {
+	at := pageHeader + count*elementSize
 	for i := range count {
 		e, err := element(p, i, count)
 		if err != nil {
 			return damage("page %d: %w", id, err)
 		}
 		word := func(n int) uint32 { return binary.NativeEndian.Uint32(e[4*n:]) }
-		key, value, err := slot(e, word(0), word(1), word(2), word(3))
-		if err != nil || len(key) == 0 || i > 0 && bytes.Compare(last, key) >= 0 {
+		key, value, err := slot(p, at, i, word(0), word(1), word(2), word(3))
+		if err != nil {
+			return damage("page %d: %w", id, err)
+		}
+		at += len(key) + len(value)
+		if len(key) == 0 || bytes.Compare(key, im.last) <= 0 || bytes.Compare(key, im.floor) < 0 {
 			return damage("page %d: element %d out of place", id, i)
 		}
-		last = key
+		im.last = key
 		switch {
 		case word(0)&leafIsBucket == 0 && bucket != "":
 			err = visit(bucket, key, value)
 		case word(0)&leafIsBucket != 0 && bucket == "":
 			err = im.bucket(string(key), value, id, depth, visit)
+			im.last, im.floor = key, nil
 		default:
 			err = damage("page %d: element %d of the wrong kind", id, i)
 		}
@@ -242,10 +260,11 @@ func (im *image) leaf(p []byte, count int, bucket string, id uint64, depth int, 
 
 // bucket checks a bucket by its value: root page and sequence, and for a small one
 // its only page.
-func (im *image) bucket(name string, value []byte, id uint64, depth int, visit visitor) error {
+func (im *image) bucket(name string, value []byte, id uint64, depth int, visit Visitor) error {
 	if len(value) < 16 {
 		return damage("page %d: bucket %q without root", id, name)
 	}
+	im.last, im.floor = nil, nil
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
 		return im.page(root, name, depth+1, visit)
 	}
@@ -264,13 +283,16 @@ func element(p []byte, i, count int) ([]byte, error) {
 	return p[pageHeader+i*elementSize:], nil
 }
 
-// slot returns the key and the value of an element.
-func slot(e []byte, flags, pos, ksize, vsize uint32) (key, value []byte, err error) {
-	end := uint64(pos) + uint64(ksize) + uint64(vsize)
-	if flags > leafIsBucket || end > uint64(len(e)) || pos < elementSize {
-		return nil, nil, fmt.Errorf("out of bounds")
+// slot returns the key and the value of element i, which must start at the offset
+// at of its page, where those before ended: bbolt leaves no gaps, so that a wrong
+// count is seen.
+func slot(p []byte, at, i int, flags, pos, ksize, vsize uint32) (key, value []byte, err error) {
+	from := uint64(pageHeader + i*elementSize)
+	end := uint64(at) + uint64(ksize) + uint64(vsize)
+	if flags > leafIsBucket || from+uint64(pos) != uint64(at) || end > uint64(len(p)) {
+		return nil, nil, fmt.Errorf("element %d out of place", i)
 	}
-	return e[pos:][:ksize], e[pos+ksize:][:vsize], nil
+	return p[at:][:ksize], p[at+int(ksize):][:vsize], nil
 }
 
 // free checks that no free page is in use: the next commit would overwrite it.
@@ -291,6 +313,16 @@ func (im *image) free() error {
 		id := binary.NativeEndian.Uint64(ids[8*i:])
 		if id < 2 || id >= im.pages || !im.mark(id) {
 			return damage("free list: page %d is not free", id)
+		}
+	}
+	return nil
+}
+
+// complete checks that every page is in use or free.
+func (im *image) complete() error {
+	for id := range im.pages {
+		if im.seen[id/64]>>(id%64)&1 == 0 {
+			return damage("page %d is neither used nor free", id)
 		}
 	}
 	return nil
