@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -117,6 +118,24 @@ func (l *Log) Scan(ctx context.Context, from uint64, fn func(seq uint64, rec []b
 	}
 	defer l.readers.Done()
 	return l.store.Scan(ctx, from, fn)
+}
+
+// Window returns a range of sequence numbers [first, next) outside of which no
+// record has a time in [from, to]; the zero time stands for no bound. Records in
+// the range may have other times, since the wall clock can be set.
+func (l *Log) Window(ctx context.Context, from, to time.Time) (first, next uint64, err error) {
+	if err := l.reading(); err != nil {
+		return 0, 0, err
+	}
+	defer l.readers.Done()
+	if to.IsZero() {
+		to = time.UnixMicro(math.MaxInt64)
+	}
+	first, next, err = l.store.Window(ctx, from, to)
+	if err != nil {
+		return 0, 0, fmt.Errorf("find records by time: %w", err)
+	}
+	return first, next, nil
 }
 
 // following is reading, and returns how far the log goes and what is closed when

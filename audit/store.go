@@ -56,6 +56,11 @@ type Reader interface {
 	// Search returns the first record that match accepts among those whose time may
 	// lie in [from, to], or ErrNotFound.
 	Search(ctx context.Context, from, to time.Time, match func(rec []byte) bool) (seq uint64, rec []byte, err error)
+
+	// Window returns the narrowest range of sequence numbers [first, next) it can
+	// tell without reading every record, outside of which no record has a time in
+	// [from, to]. It is empty, with first equal to next, when there is none.
+	Window(ctx context.Context, from, to time.Time) (first, next uint64, err error)
 }
 
 // Position is where a log ends.

@@ -198,7 +198,7 @@ func errorText(err error) (code, message string) {
 		return eval.CodeStale, stale.Error()
 	}
 	if code = eval.ErrorCode(err); code == "" {
-		code = "evaluation_error"
+		code = eval.OtherCode
 	}
 	return code, err.Error()
 }

@@ -172,6 +172,13 @@ func (m *Memory) Search(ctx context.Context, _, _ time.Time, match func([]byte) 
 	return 0, nil, audit.ErrNotFound
 }
 
+// Window is everything.
+func (m *Memory) Window(context.Context, time.Time, time.Time) (first, next uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return 0, uint64(len(m.records)), nil
+}
+
 // Inspect reports one file, or what Missing says.
 func (m *Memory) Inspect() (audit.Inspection, error) {
 	if m.Missing != nil {

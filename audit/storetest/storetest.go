@@ -35,6 +35,7 @@ func Run(t *testing.T, open Opener) {
 		{"Blobs", testBlobs},
 		{"Scan", testScan},
 		{"Search", testSearch},
+		{"Window", testWindow},
 		{"Inspect", testInspect},
 		{"ReadersBesideTheWriter", testReaders},
 	} {
@@ -360,4 +361,38 @@ func testReaders(t *testing.T, open Opener) {
 	}
 	cancel()
 	readers.Wait()
+}
+
+// testWindow asks for records by their time.
+func testWindow(t *testing.T, open Opener) {
+	s := open(t, "log")
+	defer closeStore(t, s)
+	if first, next, err := s.Window(t.Context(), begin(), begin()); err != nil || first != next {
+		t.Errorf("of an empty log: [%d, %d), %v", first, next, err)
+	}
+	b := NewBatcher(s.Position())
+	for i := range 40 {
+		for left := 100; left > 0; {
+			n := int(min(uint64(left), s.Room()))
+			if err := s.Append(b.Next(n, begin().Add(time.Duration(i)*time.Second))); err != nil {
+				t.Fatal(err)
+			}
+			left -= n
+		}
+	}
+	for _, tc := range []struct {
+		from, to    time.Duration
+		first, next uint64 // of the records in the window
+	}{
+		{0, time.Hour, 0, 4000},
+		{-time.Hour, 0, 0, 100},
+		{5 * time.Second, 6 * time.Second, 500, 700},
+		{39 * time.Second, time.Hour, 3900, 4000},
+		{2500 * time.Millisecond, 2600 * time.Millisecond, 300, 300},
+	} {
+		first, next, err := s.Window(t.Context(), begin().Add(tc.from), begin().Add(tc.to))
+		if err != nil || tc.first < tc.next && (first > tc.first || next < tc.next) || next > 4000 || first > next {
+			t.Errorf("[%v, %v] gives [%d, %d), %v; the records are [%d, %d)", tc.from, tc.to, first, next, err, tc.first, tc.next)
+		}
+	}
 }

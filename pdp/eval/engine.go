@@ -112,6 +112,10 @@ func (e *Engine) enter(ctx context.Context) error {
 
 func (e *Engine) leave() { <-e.slots }
 
+// Running is how many evaluations run or wait on behalf of decisions now, up to
+// a few for each processor.
+func (e *Engine) Running() int { return len(e.slots) }
+
 // share is how many evaluations there are on each processor now, from 1 to
 // slotsPerProcessor.
 func (e *Engine) share() int {

@@ -58,6 +58,7 @@ type Entry struct {
 
 	summary       *summary
 	deterministic bool
+	opaque        bool      // of the Reaches
 	spelled       sync.Once // guards reach and want, which few entries need
 	reach         Reach
 	want          projection
@@ -97,7 +98,7 @@ func (r *Reaches) Entry(ref ast.Ref) *Entry {
 }
 
 func (r *Reaches) newEntry(ref ast.Ref, s *summary) *Entry {
-	e := &Entry{ref: ref, id: r.ids.Add(1), slot: -1, summary: s, deterministic: !s.anyhow && !r.opaque}
+	e := &Entry{ref: ref, id: r.ids.Add(1), slot: -1, summary: s, deterministic: !s.anyhow && !r.opaque, opaque: r.opaque}
 	e.credit.Store(memoCredit)
 	return e
 }
@@ -110,7 +111,7 @@ func (e *Entry) Reach() Reach {
 
 func (e *Entry) spell() {
 	e.spelled.Do(func() {
-		e.reach = Reach{Inputs: e.summary.inputs.refs(), Deterministic: e.deterministic}
+		e.reach = Reach{Inputs: e.summary.inputs.refs(), Deterministic: e.deterministic, Unrecorded: e.summary.unkept || e.opaque}
 		e.want = project(&e.summary.inputs)
 	})
 }

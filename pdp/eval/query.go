@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"time"
 
@@ -26,6 +27,19 @@ type Query struct {
 	// instead of an undefined expression. Below data.verdict it is always on.
 	Strict bool
 
+	// What follows repeats an evaluation from its record, or measures one.
+
+	// ND are recorded results of non-deterministic built-ins, as ParseND gives
+	// them: a call that is among them is not made. Result.ND has them too.
+	ND ast.Object
+	// Seed is what chance is made of; nil: the system's.
+	Seed io.Reader
+	// Background takes no turn from decisions. Whoever sets it bounds how many
+	// run at once.
+	Background bool
+	// Fresh uses no result that is remembered from another evaluation.
+	Fresh bool
+
 	// What follows costs time and is for people who look into a decision.
 
 	Metrics    metrics.Metrics // nil: not measured
@@ -42,7 +56,7 @@ type Result struct {
 	Value  ast.Value // nil: undefined
 	Strict bool      // built-in errors were strict
 	// ND are the results of non-deterministic built-ins, by name and arguments;
-	// nil when none was called.
+	// nil when none was called. They are there after an error too.
 	ND         ast.Object
 	Trace      Trace
 	RuleLabels []map[string]any
@@ -64,7 +78,7 @@ func (s *Snapshot) Eval(ctx context.Context, q *Query) (res Result, err error) {
 	}
 	res.Strict = q.Strict || p.strict
 	var recall *Recall
-	if s.memo != nil && !q.observed() {
+	if s.memo != nil && !q.observed() && !q.Fresh {
 		recall = s.memo.Begin(p.entry, q.Input, res.Strict)
 		if v, ok := recall.Answer(); ok {
 			res.Value = v
@@ -81,10 +95,16 @@ func (s *Snapshot) Eval(ctx context.Context, q *Query) (res Result, err error) {
 
 // run evaluates a prepared query.
 func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recall, res *Result) error {
-	if err := s.engine.enter(ctx); err != nil {
-		return err
+	limit := &deadline{ctx: ctx, engine: s.engine}
+	if q.Background {
+		limit.engine, limit.until = nil, time.Now().Add(slotsPerProcessor*s.engine.Timeout())
+	} else {
+		if err := s.engine.enter(ctx); err != nil {
+			return err
+		}
+		defer s.engine.leave()
+		limit.until = time.Now().Add(s.engine.Timeout())
 	}
-	defer s.engine.leave()
 	run := topdown.NewQuery(p.body).
 		WithQueryCompiler(p.compiler).
 		WithCompiler(s.program.compiler).
@@ -95,19 +115,22 @@ func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recal
 		WithTime(q.Now).
 		WithStrictBuiltinErrors(res.Strict).
 		WithStackTraces(q.StackTraces).
-		WithCancel(&deadline{ctx: ctx, until: time.Now().Add(s.engine.Timeout()), engine: s.engine})
+		WithCancel(limit)
 	if q.Metrics == nil {
 		run.WithBaseCache(baseDocuments{s.data})
 	} // else OPA's own cache, whose counters are among OPA's metrics
 	if q.Input != nil {
 		run.WithInput(ast.NewTerm(q.Input))
 	}
+	if q.Seed != nil {
+		run.WithSeed(q.Seed)
+	}
 	if recall != nil {
 		run.WithVirtualCache(recall)
 	}
 	var nd builtins.NDBCache
 	if !p.entry.Reach().Deterministic {
-		nd = builtins.NDBCache{}
+		nd = ndCache(q.ND)
 		run.WithNDBuiltinCache(nd)
 	}
 	finish := observe(run, q, res)
@@ -118,12 +141,11 @@ func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recal
 		return nil
 	})
 	finish()
+	res.ND = ndObject(nd)
 	if err != nil {
 		res.Value = nil
-		return err
 	}
-	res.ND = ndObject(nd)
-	return nil
+	return err
 }
 
 // observed tells whether more than the value is asked for, which only an
@@ -182,19 +204,6 @@ func observe(run *topdown.Query, q *Query, res *Result) (finish func()) {
 	}
 }
 
-// ndObject turns the evaluator's cache of non-deterministic results into one
-// value: {built-in: {arguments as JSON text: result}}.
-func ndObject(nd builtins.NDBCache) ast.Object {
-	if len(nd) == 0 {
-		return nil
-	}
-	obj := ast.NewObject()
-	for name, calls := range nd {
-		obj.Insert(ast.StringTerm(name), ast.NewTerm(calls))
-	}
-	return obj
-}
-
 // IsCancelled tells whether err is an evaluation that was stopped by its
 // deadline or by its caller.
 func IsCancelled(err error) bool { return topdown.IsCancel(err) }
@@ -208,3 +217,19 @@ func ErrorCode(err error) string {
 	}
 	return ""
 }
+
+// EvaluatorCode tells whether code, of the error in a record, stands for an
+// evaluation that was begun. Other codes name questions that never were.
+func EvaluatorCode(code string) bool {
+	switch code {
+	case topdown.InternalErr, topdown.CancelErr, topdown.ConflictErr, topdown.TypeErr, topdown.BuiltinErr, topdown.WithMergeErr, OtherCode:
+		return true
+	}
+	return false
+}
+
+// CancelCode is the code of an evaluation that was stopped.
+const CancelCode = topdown.CancelErr
+
+// OtherCode stands in records for an error without a code of its own.
+const OtherCode = "evaluation_error"

@@ -24,6 +24,10 @@ type Reach struct {
 	// Deterministic means that equal inputs give equal results: nothing reached
 	// asks the clock, chance, the network or the process.
 	Deterministic bool
+	// Unrecorded means that something is reached whose results no record keeps,
+	// so that an evaluation may not be repeatable: a certificate checked at the
+	// current time, or a built-in that is not known.
+	Unrecorded bool
 }
 
 // Reaches is the result of Analyze. It is safe for concurrent use.
@@ -41,6 +45,7 @@ type Reaches struct {
 type summary struct {
 	inputs  inputTree
 	anyhow  bool // not deterministic, or not known to be
+	unkept  bool // no record keeps what it depends on
 	pending bool // being analysed
 }
 
@@ -84,7 +89,7 @@ func Analyze(c *ast.Compiler) *Reaches {
 // base data and reaches nothing.
 func (r *Reaches) Of(ref ast.Ref) Reach {
 	s := r.union(ref)
-	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque}
+	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque, Unrecorded: s.unkept || r.opaque}
 }
 
 // union returns the reach of all rules that have to do with ref.
@@ -150,11 +155,11 @@ func (r *Reaches) document(ref ast.Ref) *Entry {
 // add makes s reach what other reaches.
 func (s *summary) add(other *summary) {
 	if other == nil {
-		s.anyhow = true
+		s.anyhow, s.unkept = true, true
 		s.inputs.all()
 		return
 	}
-	s.anyhow = s.anyhow || other.anyhow
+	s.anyhow, s.unkept = s.anyhow || other.anyhow, s.unkept || other.unkept
 	s.inputs.union(&other.inputs)
 }
 
@@ -258,6 +263,7 @@ func (a *analysis) call(op ast.Ref, s *summary) {
 	b := a.builtins[op.String()]
 	if b == nil || b.Nondeterministic || impure(b.Name) {
 		s.anyhow = true
+		s.unkept = s.unkept || b == nil || unkept(b.Name)
 		return
 	}
 	if b = ast.BuiltinMap[b.Name]; b != nil && b.Nondeterministic {
@@ -279,6 +285,13 @@ func impure(name string) bool {
 		return true
 	}
 	return false
+}
+
+// unkept names the built-ins among the impure ones whose results depend on what
+// no record holds: OPA gives them neither the evaluation's clock nor a place in
+// the cache of non-deterministic results.
+func unkept(name string) bool {
+	return name == "crypto.x509.parse_and_verify_certificates" || name == "crypto.x509.parse_and_verify_certificates_with_options"
 }
 
 // held returns the refs of the documents that have a value in slots.
