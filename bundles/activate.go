@@ -48,6 +48,8 @@ type Activation struct {
 	// Warm says that the set was ready, and was not built again.
 	Warm             bool     `json:"warm"`
 	APIWritesDropped []string `json:"api_writes_dropped,omitempty"`
+	// Gates are those that judged the activation of kept revisions.
+	Gates []GateResult `json:"gates,omitempty"`
 }
 
 // ChangedBundle is one bundle in an activation; an empty revision means that
@@ -157,7 +159,7 @@ func (s *Service) activatePushed(ctx context.Context, p PushRequest, c *Candidat
 type change struct {
 	kind   Kind
 	by     Origin
-	gates  []GateResult // of a push
+	gates  []GateResult // of the push, or of the activation once it is judged
 	choose func(ctx context.Context, now activeSet) (map[string]*Revision, error)
 	// staged and parsed are what is there already; they may be nil.
 	staged *eval.Snapshot
@@ -220,6 +222,9 @@ func (s *Service) swap(ctx context.Context, c *change) error {
 			return err
 		})
 		if err != nil {
+			return err
+		}
+		if err := s.judgeActivation(ctx, c, snapshot); err != nil {
 			return err
 		}
 		before := s.o.Engine.Active()
@@ -321,6 +326,9 @@ func (s *Service) commit(ctx context.Context, c *change, snapshot *eval.Snapshot
 	}
 	if len(c.gates) > 0 {
 		details["gates"] = gatesForRecord(c.gates)
+	}
+	if evidence := c.evidence(); len(evidence) > 0 {
+		details["evidence"] = evidence
 	}
 	r := audit.Record{
 		Event: event, Severity: audit.SeverityHigh, Outcome: audit.OutcomeSuccess, Action: string(c.kind), Resource: resource,

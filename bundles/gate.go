@@ -44,6 +44,8 @@ type GateResult struct {
 	Millis  float64 `json:"duration_ms"`
 	Message string  `json:"message,omitempty"`
 	Details any     `json:"details,omitempty"`
+	// Evidence is a hash of what the gate went by, which records keep.
+	Evidence string `json:"evidence,omitempty"`
 }
 
 // Gate is a condition for the activation of a bundle.
@@ -54,6 +56,9 @@ type Gate struct {
 	// may run beside decisions for as long as it takes. An *Error refuses; any
 	// other error says that it could not be told, which refuses as well.
 	Check func(ctx context.Context, c *Candidate) (Finding, error)
+	// Activation says that it judges activations of kept revisions too. Of the
+	// candidate it then has Name, By, Active and Snapshot only.
+	Activation bool
 }
 
 // Finding is what a gate that did not refuse has to say.
@@ -61,12 +66,15 @@ type Finding struct {
 	Off     bool
 	Message string
 	Details any // encodes as JSON
+	// Evidence is GateResult's.
+	Evidence string
 }
 
 // Candidate is a bundle on its way through the gates. What a gate finds out
 // stands there for those behind it.
 type Candidate struct {
 	Name    string
+	By      Origin
 	Archive *Archive
 	Signer  Signer
 	// Bundle and Tests are set behind the gate "manifest".
@@ -150,27 +158,31 @@ func (o GateOptions) withDefaults() GateOptions {
 // gates are those of every push.
 func (s *Service) gates() []Gate {
 	return append([]Gate{
-		{GateSignature, s.checkSignature},
-		{GateManifest, s.checkManifest},
-		{GateHistory, s.checkHistory},
-		{GateRoots, s.checkRoots},
-		{GateCompile, s.checkCompile},
-		{GateCapabilities, s.checkCapabilities},
-		{GateTests, s.checkTests},
-		{GateCoverage, s.checkCoverage},
+		{Name: GateSignature, Check: s.checkSignature},
+		{Name: GateManifest, Check: s.checkManifest},
+		{Name: GateHistory, Check: s.checkHistory},
+		{Name: GateRoots, Check: s.checkRoots},
+		{Name: GateCompile, Check: s.checkCompile},
+		{Name: GateCapabilities, Check: s.checkCapabilities},
+		{Name: GateTests, Check: s.checkTests},
+		{Name: GateCoverage, Check: s.checkCoverage},
 	}, s.o.Gates...)
 }
 
 // pass sends a candidate through the gates until one refuses.
 func (s *Service) pass(ctx context.Context, c *Candidate, archive GateResult) ([]GateResult, error) {
-	results := []GateResult{archive}
+	return s.try(ctx, c, s.gates(), []GateResult{archive})
+}
+
+// try is pass for some gates; results are those of gates before them.
+func (s *Service) try(ctx context.Context, c *Candidate, gates []Gate, results []GateResult) ([]GateResult, error) {
 	var failed error
-	for _, g := range s.gates() {
+	for _, g := range gates {
 		r := GateResult{Name: g.Name, Result: NotRun}
 		if failed == nil {
 			start := s.o.Now()
 			found, err := g.Check(ctx, c)
-			r = GateResult{Name: g.Name, Result: Passed, Message: found.Message, Details: found.Details, Millis: millis(s.o.Now().Sub(start))}
+			r = GateResult{Name: g.Name, Result: Passed, Message: found.Message, Details: found.Details, Evidence: found.Evidence, Millis: millis(s.o.Now().Sub(start))}
 			if found.Off {
 				r.Result = Off
 			}

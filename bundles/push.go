@@ -175,7 +175,7 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 		}
 		return result, s.confirmPushed(ctx, p.Name, a)
 	}
-	c := &Candidate{Name: p.Name, Archive: a, Active: s.activeBundle(p.Name)}
+	c := &Candidate{Name: p.Name, By: p.By, Archive: a, Active: s.activeBundle(p.Name)}
 	results, err := s.pass(ctx, c, archive)
 	result.Gates, result.Signer = results, &c.Signer
 	if err != nil {

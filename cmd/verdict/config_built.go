@@ -38,8 +38,6 @@ type missingFeature struct {
 // issue that builds a feature removes its lines.
 func missingFeatures() []missingFeature {
 	return []missingFeature{
-		{key: "bundles.gates.benchmark", name: "the benchmark gate"},
-		{key: "bundles.gates.replay", name: "the replay gate"},
 		{key: "bundles.canary", name: "canary activations"},
 		{key: "keys.provider", name: "the key ring in Vault", protects: true, built: "local"},
 		{key: "keys", name: "the key ring"},

@@ -66,8 +66,24 @@ type GatesConfig struct {
 	// Most that evaluation may become slower than in the active revision, in
 	// percent. 0: off.
 	Benchmark float64 `key:"benchmark"`
-	// Recorded decisions that are replayed and must not change. 0: off.
+	// Recorded decisions that evaluation is measured with, the newest.
+	BenchmarkSample int `key:"benchmark_sample"`
+	// Recorded decisions that are replayed, the newest, and must come out as
+	// they did. 0: off.
 	Replay int `key:"replay"`
+	// Age of the decisions that are replayed or measured. 0: any.
+	ReplayWindow time.Duration `key:"replay_window"`
+	// Decisions that may come out otherwise.
+	ReplayFlips int `key:"replay_flips"`
+	// Decisions that may come out otherwise, in percent of those replayed;
+	// the larger of both bounds counts.
+	ReplayShare float64 `key:"replay_share"`
+	// Decision paths at which nothing that was denied may be allowed,
+	// whatever the bounds above. `a/b/` stands for all below a/b, `/` for
+	// all.
+	ReplayNoGrants []string `key:"replay_no_grants"`
+	// Time of each of the two gates.
+	ReplayTimeout time.Duration `key:"replay_timeout"`
 	// Time of the bundle's own tests, which always run.
 	TestsTimeout time.Duration `key:"tests_timeout"`
 }

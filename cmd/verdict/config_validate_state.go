@@ -10,6 +10,8 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/bundles/signature"
+	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/pdp/replay"
 )
 
 // maxDays bounds the ages that are counted in days.
@@ -50,6 +52,26 @@ func (r *checker) maxAges(b *BundlesConfig) {
 	}
 }
 
+// logGates checks the gates that ask the log.
+func (r *checker) logGates(g *GatesConfig) {
+	if g.Benchmark < 0 {
+		r.fail("bundles.gates.benchmark", "%v is out of bounds; write a percentage of 0 or more", g.Benchmark)
+	}
+	r.between("bundles.gates.benchmark_sample", g.BenchmarkSample, 10, replay.MaxSample)
+	r.between("bundles.gates.replay", g.Replay, 0, replay.MaxLimit)
+	r.duration("bundles.gates.replay_window", g.ReplayWindow, 0, maxDays*24*time.Hour)
+	r.between("bundles.gates.replay_flips", g.ReplayFlips, 0, replay.MaxLimit)
+	if g.ReplayShare < 0 || g.ReplayShare > 100 {
+		r.fail("bundles.gates.replay_share", "%v is out of bounds; write a percentage from 0 to 100", g.ReplayShare)
+	}
+	for i, path := range g.ReplayNoGrants {
+		if _, err := eval.ParsePath(path); err != nil {
+			r.fail("bundles.gates.replay_no_grants["+strconv.Itoa(i)+"]", "%v; write a decision path such as shop/allow", err)
+		}
+	}
+	r.duration("bundles.gates.replay_timeout", g.ReplayTimeout, time.Second, time.Hour)
+}
+
 func (r *checker) bundles(b *BundlesConfig) {
 	const keys = "bundles.verification_keys"
 	ids := map[string]bool{}
@@ -71,10 +93,7 @@ func (r *checker) bundles(b *BundlesConfig) {
 	if g := b.Gates.Coverage; g < 0 || g > 100 {
 		r.fail("bundles.gates.coverage", "%v is out of bounds; write a percentage from 0 to 100", g)
 	}
-	if b.Gates.Benchmark < 0 {
-		r.fail("bundles.gates.benchmark", "%v is out of bounds; write a percentage of 0 or more", b.Gates.Benchmark)
-	}
-	r.between("bundles.gates.replay", b.Gates.Replay, 0, 10_000_000)
+	r.logGates(&b.Gates)
 	r.duration("bundles.gates.tests_timeout", b.Gates.TestsTimeout, time.Millisecond, time.Hour)
 	r.sources(b.Sources)
 	if p := b.Canary.Subject; p != "" && !strings.HasPrefix(p, "/") {

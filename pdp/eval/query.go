@@ -97,7 +97,7 @@ func (s *Snapshot) Eval(ctx context.Context, q *Query) (res Result, err error) {
 func (s *Snapshot) run(ctx context.Context, q *Query, p *prepared, recall *Recall, res *Result) error {
 	limit := &deadline{ctx: ctx, engine: s.engine}
 	if q.Background {
-		limit.engine, limit.until = nil, time.Now().Add(slotsPerProcessor*s.engine.Timeout())
+		limit.until = time.Now().Add(slotsPerProcessor * s.engine.Timeout())
 	} else {
 		if err := s.engine.enter(ctx); err != nil {
 			return err

@@ -90,7 +90,13 @@ func (e *evaluation) replay(ctx context.Context, d *decisionRecord) (o outcome, 
 
 // wants tells whether decisions of a path count.
 func (q *Request) wants(path string) bool {
-	return len(q.Paths) == 0 || slices.ContainsFunc(q.Paths, func(p string) bool { return covers(p, path) })
+	return len(q.Paths) == 0 || Covers(q.Paths, path)
+}
+
+// Covers tells whether a decision path is one of those listed. One of these that
+// ends in a slash stands for all below it.
+func Covers(list []string, path string) bool {
+	return slices.ContainsFunc(list, func(p string) bool { return covers(p, path) })
 }
 
 // covers tells whether a path that may end in a slash stands for another.

@@ -59,7 +59,10 @@ type Options struct {
 	// MaskKeys are the names of members whose values stand in no record, and so
 	// in no report.
 	MaskKeys mask.Keys
-	Now      func() time.Time // for progress; nil means time.Now
+	// Background calls a function that keeps a processor busy for a while and
+	// returns when it has; nil: it is called as any other. Each worker is one.
+	Background func(func() error) error
+	Now        func() time.Time // for progress; nil means time.Now
 }
 
 // Replayer replays recorded decisions. Its methods may be called from any
@@ -76,6 +79,9 @@ type Replayer struct {
 func New(log Log, engine *eval.Engine, o Options) *Replayer {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Background == nil {
+		o.Background = func(work func() error) error { return work() }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

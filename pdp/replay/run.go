@@ -38,7 +38,9 @@ func (r *Replayer) run(parent context.Context, candidate *eval.Snapshot, q Reque
 	})
 	workers, workCtx := errgroup.WithContext(ctx)
 	for i := range r.options.Workers {
-		workers.Go(func() error { return r.work(workCtx, candidate, &q, i, read, done) })
+		workers.Go(func() error {
+			return r.options.Background(func() error { return r.work(workCtx, candidate, &q, i, read, done) })
+		})
 	}
 	group.Go(func() error {
 		defer close(done)
