@@ -32,6 +32,9 @@ func (s *Server) mountBundles(r chi.Router, require Require) {
 	route(http.MethodGet, one+"/revisions", api.ClassBundleRead, named, s.revisionList)
 	route(http.MethodGet, one+"/revisions/{rev}", api.ClassBundleRead, named, s.revision)
 	route(http.MethodGet, one+"/revisions/{rev}/archive", api.ClassBundleRead, named, s.archive)
+	if s.o.Replayer != nil {
+		route(http.MethodPost, one+"/revisions/{rev}/replay", api.ClassBundleRead, named, s.replay)
+	}
 }
 
 // param is a part of the path, decoded once.

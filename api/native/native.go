@@ -17,6 +17,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/internal/problem"
+	"github.com/verdict-pdp/verdict/pdp/replay"
 )
 
 // Log is the audit log as this API needs it.
@@ -45,6 +46,9 @@ type Options struct {
 	Status  func() any // encodes as JSON
 	Verify  Verifier
 	Bundles *bundles.Service // nil: there are no routes for bundles
+	// Replayer replays recorded decisions on revisions; nil: there is no route
+	// for that.
+	Replayer *replay.Replayer
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
 	Limits   Limits // of previews
@@ -57,6 +61,7 @@ type Options struct {
 type Server struct {
 	o         Options
 	verifying atomic.Bool  // a verification runs
+	replaying atomic.Bool  // a replay runs
 	following atomic.Int32 // streams that follow the log
 	limits    atomic.Pointer[Limits]
 }

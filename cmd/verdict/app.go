@@ -26,6 +26,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/pdp/replay"
 	"github.com/verdict-pdp/verdict/policies"
 	"github.com/verdict-pdp/verdict/storage/segment"
 	"github.com/verdict-pdp/verdict/storage/state"
@@ -57,6 +58,7 @@ type app struct {
 	trust    *bundles.Trust
 	pushed   *bundles.Service
 	sources  *pull.Puller
+	replayer *replay.Replayer
 	pdp      *pdp.PDP
 	tokens   *tokens.Store
 	refusals *api.RefusalLog
@@ -175,7 +177,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}

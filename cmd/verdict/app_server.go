@@ -52,7 +52,7 @@ func (a *app) openServer() (err error) {
 	}
 	a.openAuthZEN()
 	a.native = native.New(native.Options{
-		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed,
+		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Replayer: a.replayer,
 		Previews: a.pdp, Limits: previewLimits(c), Logger: a.logger,
 	})
 	a.server, err = api.NewServer(a.gate, a.mount(), api.ServerOptions{

@@ -24,6 +24,7 @@ one, and list, compare, activate and roll back what it keeps.`
 	cmd.AddCommand(
 		newBundleBuildCmd(p), newBundleSignCmd(p), newBundleInspectCmd(p), newBundleTestCmd(p),
 		newBundlePushCmd(p), newBundleListCmd(p), newBundleDiffCmd(p), newBundleActivateCmd(p), newBundleRollbackCmd(p),
+		newBundleReplayCmd(p),
 	)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/pdp/replay"
 )
 
 // Config is everything that a verdict process can be told: one struct a
@@ -113,7 +114,7 @@ func defaultConfig() *Config {
 		ForwardAuth: ForwardAuthConfig{TrustedProxies: loopback},
 		Bundles: BundlesConfig{
 			KeepRevisions: 20, KeepDays: 30,
-			Gates: GatesConfig{Strict: true, RefusedBuiltins: []string{"http.send", "net.lookup_ip_addr"}, TestsTimeout: 30 * time.Second},
+			Gates: GatesConfig{Strict: true, RefusedBuiltins: []string{"http.send", "net.lookup_ip_addr"}, TestsTimeout: 30 * time.Second, BenchmarkSample: replay.DefaultSample, ReplayTimeout: time.Minute},
 		},
 		Keys: KeysConfig{
 			Provider: "local",

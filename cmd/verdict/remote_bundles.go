@@ -139,6 +139,20 @@ func newRefusal(resp *http.Response, path string, body []byte) *refusal {
 // ask sends a question and returns the body of a 200. Another answer is a
 // *refusal.
 func (r *remote) ask(ctx context.Context, q question) ([]byte, error) {
+	answer, err := r.send(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	body, err := io.ReadAll(io.LimitReader(answer, maxBundleAnswer))
+	if err != nil {
+		return nil, askError(q.method, err)
+	}
+	return body, nil
+}
+
+// send is ask for an answer that is read as it comes. The caller closes it.
+func (r *remote) send(ctx context.Context, q question) (io.ReadCloser, error) {
 	u := r.base.JoinPath("/api/v1")
 	for _, part := range q.path {
 		if part == "" || part == "." || part == ".." {
@@ -164,15 +178,15 @@ func (r *remote) ask(ctx context.Context, q question) ([]byte, error) {
 	if err != nil {
 		return nil, askError(q.method, err)
 	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBundleAnswer))
 	if err != nil {
 		return nil, askError(q.method, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, newRefusal(resp, "/"+strings.TrimPrefix(u.Path, "/"), body)
-	}
-	return body, nil
+	return nil, newRefusal(resp, "/"+strings.TrimPrefix(u.Path, "/"), body)
 }
 
 // askError says so when the server may have done what it was asked for.

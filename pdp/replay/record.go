@@ -28,6 +28,7 @@ const (
 	ReasonUnreadable = "unreadable"  // the record cannot be read
 	SkippedQuery     = "opa.query"   // an ad-hoc query
 	SkippedCompile   = "opa.compile" // a data filter or a partial evaluation
+	SkippedPreview   = "preview"     // a decision by policies that somebody tried out
 	SkippedSearch    = "search"      // a search over entities
 )
 
@@ -77,7 +78,8 @@ func parse(d *decisionRecord) (r *recordOf, skip string, err error) {
 	if err := json.Unmarshal(append(append(text, '{'), d.body...), r); err != nil {
 		return nil, "", fmt.Errorf("record %d: %w", d.seq, err)
 	}
-	if r.Edge == SkippedQuery || r.Edge == SkippedCompile {
+	switch r.Edge {
+	case SkippedQuery, SkippedCompile, SkippedPreview:
 		return r, r.Edge, nil
 	}
 	if len(r.Details) > 0 {

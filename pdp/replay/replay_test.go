@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 
+	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/mask"
 	"github.com/verdict-pdp/verdict/internal/pointtest"
@@ -363,7 +364,9 @@ func TestUnfit(t *testing.T) {
 		{name: "null and no input differ", old: "r := input == null", next: "r := input == null", input: ``, want: replay.ReasonNoInput},
 		{name: "null and no input are the same", old: "r if input.x", next: "r if input.x", input: `null`},
 		{name: "fault", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Fault = &pdp.Fault{Code: "no_path", Message: "m"} }, want: replay.ReasonFault},
-		{name: "ad-hoc query", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Edge = "opa.query" }, want: replay.SkippedQuery, skipped: true},
+		{name: "ad-hoc query", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Edge = opa.EdgeQuery }, want: replay.SkippedQuery, skipped: true},
+		{name: "filter", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Edge = opa.EdgeCompile }, want: replay.SkippedCompile, skipped: true},
+		{name: "preview", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Edge = pdp.EdgePreview }, want: replay.SkippedPreview, skipped: true},
 		{name: "search", old: "r := 1", next: "r := 2", input: `{}`, query: func(q *pdp.Query) { q.Details = []byte(`{"search":{}}`) }, want: replay.SkippedSearch, skipped: true},
 		{name: "input like a search", old: "r := 1", next: "r := 2", input: `{"x": 1, "details": {"search": {}}}`, flips: 1},
 		{name: "certificates", old: "r := 1", next: `r := crypto.x509.parse_and_verify_certificates(input.x)`, input: `{"x": "y"}`, want: replay.ReasonUnrecorded},
