@@ -121,9 +121,14 @@ type decision struct {
 	lost  []string // built-ins whose results are not all there; "" stands for every one
 	reach eval.Reach
 
+	reply
+}
+
+// reply is what the candidate says.
+type reply struct {
 	value      ast.Value // nil: undefined
 	failure    error
-	unrecorded bool
+	unrecorded bool // it asked for chance that the record does not hold
 }
 
 // prepare reads the documents of a record, and says why the candidate could not
@@ -196,12 +201,12 @@ func (e *evaluation) reach(path string) eval.Reach {
 
 // evaluate asks the candidate, and says why the answer tells nothing.
 func (x *decision) evaluate(ctx context.Context) (unfit string) {
-	x.value, x.failure, unfit = x.ask(ctx, x.input)
+	x.reply, unfit = x.ask(ctx, x.input)
 	if unfit != "" || x.input != nil || len(x.reach.Inputs) == 0 {
 		return unfit
 	}
-	value, failure, unfit := x.ask(ctx, ast.NullValue)
-	if unfit == "" && !(sameValue(value, x.value) && sameError(failure, x.failure)) {
+	other, unfit := x.ask(ctx, ast.NullValue)
+	if unfit == "" && !(sameValue(other.value, x.value) && sameError(other.failure, x.failure)) {
 		return ReasonNoInput
 	}
 	return unfit
@@ -209,7 +214,7 @@ func (x *decision) evaluate(ctx context.Context) (unfit string) {
 
 // ask evaluates with an input. Calls that the record holds under arguments of
 // another type, which in JSON look alike, are found in a further pass.
-func (x *decision) ask(ctx context.Context, input ast.Value) (_ ast.Value, failure error, unfit string) {
+func (x *decision) ask(ctx context.Context, input ast.Value) (a reply, unfit string) {
 	q := eval.Query{Path: x.record.Path, Input: input, Now: x.at, Strict: x.record.Strict, ND: x.nd, Background: true}
 	for range maxPasses {
 		q.Seed = x.chance()
@@ -220,15 +225,14 @@ func (x *decision) ask(ctx context.Context, input ast.Value) (_ ast.Value, failu
 		}
 		more, unknown, lost := x.calls(q.ND, res.ND)
 		if lost {
-			return nil, nil, ReasonMasked
+			return a, ReasonMasked
 		}
 		if more == nil {
-			x.unrecorded = unknown
-			return res.Value, err, ""
+			return reply{value: res.Value, failure: err, unrecorded: unknown}, ""
 		}
 		q.ND = more
 	}
-	return nil, nil, ReasonUnreadable
+	return a, ReasonUnreadable
 }
 
 // chance is randomness for calls that the record does not hold: it is the same
@@ -258,7 +262,7 @@ func (x *decision) calls(given, made ast.Object) (more ast.Object, unknown, lost
 			switch found := alike(recorded, arguments); {
 			case found != nil:
 				if more == nil {
-					more = given.Copy().(ast.Object)
+					more = given.Copy()
 				}
 				callsOf(more, name).Insert(arguments, found)
 			case slices.Contains(x.lost, string(text)) || slices.Contains(x.lost, ""):

@@ -22,6 +22,7 @@ const (
 	ReasonMissing    = "missing"     // a part is kept by its hash only, and is not there
 	ReasonAltered    = "altered"     // a part is not what was evaluated: cut off, or not valid UTF-8
 	ReasonFault      = "fault"       // nothing was evaluated, since the question was not understood
+	ReasonStale      = "stale"       // nothing was evaluated, since a bundle was too old
 	ReasonCancelled  = "cancelled"   // the recorded evaluation was stopped, which is no answer of the policy
 	ReasonNoInput    = "no_input"    // a null input and none are the same in a record, and not to the candidate
 	ReasonUnrecorded = "unrecorded"  // the candidate depends on what no record keeps
@@ -95,6 +96,8 @@ func parse(d *decisionRecord) (r *recordOf, skip string, err error) {
 // be.
 func (r *recordOf) unfit() string {
 	switch {
+	case r.Error != nil && r.Error.Code == eval.CodeStale:
+		return ReasonStale
 	case r.Error != nil && !eval.EvaluatorCode(r.Error.Code):
 		return ReasonFault
 	case r.Error != nil && r.Error.Code == eval.CancelCode:

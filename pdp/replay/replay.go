@@ -163,7 +163,6 @@ type block struct {
 	read      uint64 // records looked at
 	decisions []decisionRecord
 	outcomes  []outcome
-	err       error
 }
 
 // decisionRecord is a record of a decision, not looked into yet.
