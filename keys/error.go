@@ -20,11 +20,24 @@ var (
 	// context, changed bits, another tenant's value, a forged one. It never
 	// says which.
 	ErrInvalid = errors.New("ciphertext_invalid")
+	// ErrNotEncrypted is returned for a value of class public, which is not
+	// encrypted.
+	ErrNotEncrypted = errors.New("classification_not_encrypted")
+	// ErrTooLarge is returned when a value or a part of its context is longer
+	// than the limit.
+	ErrTooLarge = errors.New("value_too_large")
 	// ErrUnavailable is what every *UnavailableError is (errors.Is).
 	ErrUnavailable = errors.New("keys_unavailable")
 	// ErrKeyMismatch is returned when a key exists and is of another type, or
 	// another origin, than asked for.
 	ErrKeyMismatch = errors.New("key_mismatch")
+	// ErrNoEscrow is returned when a key must be escrowed, which is enforced,
+	// and no escrow is configured.
+	ErrNoEscrow = errors.New("key_escrow_missing")
+	// ErrHeld is returned when old versions of a key are still needed by a job.
+	ErrHeld = errors.New("key_held")
+	// ErrBusy is returned when another node is rotating the key.
+	ErrBusy = errors.New("key_busy")
 	// ErrInvalidMaterial is returned when key material to import does not fit
 	// the key's type.
 	ErrInvalidMaterial = errors.New("key_material_invalid")

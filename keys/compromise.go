@@ -1,0 +1,150 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Compromise marks a version of a key, 0 for the latest, as known to others:
+// nothing new is encrypted, signed or authenticated with it or with an older
+// one from then on, and what it signed does not verify any more. Values under
+// it go on opening, since their owners must encrypt them anew, until Retire.
+// When the version is the latest, the key is rotated; while that fails, the
+// mark holds and the ring goes on trying.
+func (r *Ring) Compromise(ctx context.Context, by By, id string, version uint32) (Key, error) {
+	r.manage.Lock()
+	defer r.manage.Unlock()
+	key, err := r.backend.Describe(ctx, id)
+	if err != nil {
+		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
+	}
+	if version == 0 {
+		version = key.Latest
+	}
+	if version > key.Latest {
+		return Key{}, fmt.Errorf("key %s has no version %d: %w", id, version, ErrVersionDisallowed)
+	}
+	class, _, _ := r.policyOf(id)
+	event := Event{Kind: EventCompromised, KeyID: id, Class: class, Type: key.Type, Version: version, By: by}
+	if err := r.recorder.RecordKey(ctx, event); err != nil {
+		return Key{}, fmt.Errorf("record that key %s is compromised: %w", id, err)
+	}
+	err = r.change(ctx, id, func(s *keyState) error {
+		if !s.compromised(version) {
+			s.Compromised = append(s.Compromised, version)
+			slices.Sort(s.Compromised)
+		}
+		return nil
+	})
+	r.forget(id)
+	if err != nil {
+		return Key{}, err
+	}
+	r.metrics.changes.WithLabelValues(string(EventCompromised)).Inc()
+	next, err := r.leave(ctx, by, key, version)
+	if err != nil {
+		event.Kind, event.Failed = EventChangeFailed, err.Error()
+		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
+	}
+	return next, nil
+}
+
+// leave makes a compromised version one that nothing new is made with.
+func (r *Ring) leave(ctx context.Context, by By, key Key, version uint32) (Key, error) {
+	var err error
+	if key.Latest == version {
+		key, err = r.rotate(ctx, by, key.Name, r.o.Now(), func(Key, *keyState) Cause { return CauseCompromise })
+		if err != nil {
+			return Key{}, err
+		}
+	}
+	return r.settle(ctx, key, []uint32{version})
+}
+
+// settle raises the version that encryption begins at above those that are
+// compromised and not the latest.
+func (r *Ring) settle(ctx context.Context, key Key, compromised []uint32) (Key, error) {
+	above := key.MinEncrypt
+	for _, version := range compromised {
+		if version >= above && version < key.Latest {
+			above = version + 1
+		}
+	}
+	if above == key.MinEncrypt {
+		return key, nil
+	}
+	next, err := r.backend.SetMinimums(ctx, key.Name, Minimums{Encrypt: above})
+	if err != nil {
+		return Key{}, fmt.Errorf("stop wrapping with key %s below version %d: %w", key.Name, above, err)
+	}
+	r.forget(key.Name)
+	return next, nil
+}
+
+// Retire makes the versions below the given one, 0 for the latest, unusable
+// for ever: their values do not open any more. ErrHeld when a job still needs
+// them.
+func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Key, error) {
+	r.manage.Lock()
+	defer r.manage.Unlock()
+	key, err := r.backend.Describe(ctx, id)
+	if err != nil {
+		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
+	}
+	if version == 0 {
+		version = key.Latest
+	}
+	if version > key.Latest || version < key.MinDecrypt {
+		return Key{}, fmt.Errorf("key %s has versions %d to %d, not %d: %w", id, key.MinDecrypt, key.Latest, version, ErrVersionDisallowed)
+	}
+	s, err := r.load(ctx, id)
+	if err != nil {
+		return Key{}, err
+	}
+	if len(s.Holds) > 0 {
+		return Key{}, fmt.Errorf("old versions of key %s are needed by %s: %w", id, s.Holds[0], ErrHeld)
+	}
+	class, _, _ := r.policyOf(id)
+	event := Event{Kind: EventRetired, KeyID: id, Class: class, Type: key.Type, Version: version, From: key.MinDecrypt, By: by}
+	if err := r.recorder.RecordKey(ctx, event); err != nil {
+		return Key{}, fmt.Errorf("record the retirement of key %s: %w", id, err)
+	}
+	next, err := r.backend.SetMinimums(ctx, id, Minimums{Decrypt: version, Encrypt: max(version, key.MinEncrypt)})
+	if err == nil {
+		next, err = r.backend.Trim(ctx, id)
+	}
+	r.forget(id)
+	if err != nil {
+		err = fmt.Errorf("retire versions of key %s below %d: %w", id, version, err)
+		event.Kind, event.Failed = EventChangeFailed, err.Error()
+		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
+	}
+	r.metrics.changes.WithLabelValues(string(EventRetired)).Inc()
+	// The store changes last: that tells other nodes to forget what they hold.
+	return next, r.change(ctx, id, func(s *keyState) error {
+		s.Compromised = slices.DeleteFunc(s.Compromised, func(v uint32) bool { return v < version })
+		return nil
+	})
+}
+
+// Hold says that a job needs the old versions of a key, so that they are not
+// retired until Release. Holds survive a restart.
+func (r *Ring) Hold(ctx context.Context, id, job string) error {
+	return r.change(ctx, id, func(s *keyState) error {
+		if !slices.Contains(s.Holds, job) {
+			s.Holds = append(s.Holds, job)
+			slices.Sort(s.Holds)
+		}
+		return nil
+	})
+}
+
+// Release ends a hold; one that is not there is no error.
+func (r *Ring) Release(ctx context.Context, id, job string) error {
+	return r.change(ctx, id, func(s *keyState) error {
+		s.Holds = slices.DeleteFunc(s.Holds, func(held string) bool { return held == job })
+		return nil
+	})
+}

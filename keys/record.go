@@ -1,0 +1,68 @@
+package keys
+
+import (
+	"context"
+	"time"
+)
+
+// EventKind is what happened to a key; the words stand in records.
+type EventKind string
+
+// The events.
+const (
+	EventCreated        EventKind = "key_created"
+	EventRotated        EventKind = "key_rotated"
+	EventRotationFailed EventKind = "key_rotation_failed"
+	// EventScheduled: a date was set on which the key is rotated, or removed.
+	EventScheduled     EventKind = "key_rotation_scheduled"
+	EventCompromised   EventKind = "key_compromised"
+	EventRetired       EventKind = "key_retired"
+	EventChangeFailed  EventKind = "key_change_failed"
+	EventOpeningFailed EventKind = "key_opening_failed"
+)
+
+// Cause is why a key was rotated.
+type Cause string
+
+// The causes.
+const (
+	CauseRequest    Cause = "request"    // somebody asked
+	CausePeriod     Cause = "period"     // the age that the policy allows
+	CauseDate       Cause = "date"       // the date that somebody set
+	CauseCompromise Cause = "compromise" // the version before is compromised
+)
+
+// By is who asked, for the record. The zero By is verdict itself.
+type By struct {
+	Caller, ClientIP, UserAgent, Edge, CorrelationID, TraceID string
+	// DecisionID of the decision that allowed it.
+	DecisionID string
+}
+
+// Event is one thing that happened to a key, or to values under it. It holds
+// no value, no key material and no ciphertext.
+type Event struct {
+	Kind  EventKind
+	KeyID string
+	Class Class // zero for a key that belongs to none
+	Type  Type
+	// Version that is meant, or that comes; From is the one before it.
+	Version, From uint32
+	Cause         Cause
+	// At is the date that was set (EventScheduled).
+	At time.Time
+	// Failures counts the values of a call that did not open, by the text of
+	// the error (EventOpeningFailed), and Contexts are the first few of them.
+	Failures map[string]int
+	Contexts []Context
+	// Failed is why a change came to nothing.
+	Failed string
+	By     By
+}
+
+// Recorder takes what happens to keys into the audit log.
+type Recorder interface {
+	// RecordKey returns when the event is recorded durably; with an error
+	// nothing was, and what was to happen does not.
+	RecordKey(ctx context.Context, e Event) error
+}

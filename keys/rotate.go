@@ -1,0 +1,217 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/verdict-pdp/verdict/storage"
+)
+
+// Rotate adds a version to a key, which wraps from then on; the older ones go
+// on decrypting. ErrBusy when another node is doing it.
+func (r *Ring) Rotate(ctx context.Context, by By, id string) (Key, error) {
+	r.manage.Lock()
+	defer r.manage.Unlock()
+	now := r.o.Now()
+	return r.rotate(ctx, by, id, now, func(Key, *keyState) Cause { return CauseRequest })
+}
+
+// SetNextRotation sets the date on which a key is rotated, once, beside what
+// its policy asks for; the zero time removes it.
+func (r *Ring) SetNextRotation(ctx context.Context, by By, id string, at time.Time) error {
+	r.manage.Lock()
+	defer r.manage.Unlock()
+	known, err := r.lookAgain(ctx, id)
+	if err != nil {
+		return err
+	}
+	class, _, _ := r.policyOf(id)
+	err = r.recorder.RecordKey(ctx, Event{
+		Kind: EventScheduled, KeyID: id, Class: class, Type: known.key.Type, Version: known.key.Latest, At: at, By: by,
+	})
+	if err != nil {
+		return fmt.Errorf("record the date of key %s: %w", id, err)
+	}
+	err = r.change(ctx, id, func(s *keyState) error { s.NextRotation = at.UTC(); return nil })
+	r.forget(id)
+	return err
+}
+
+// RotateDue rotates the keys that are due: their date has come, they are as
+// old as their policy allows, or their latest version is compromised. It goes
+// on after an error and gives them all, with the ids of those it rotated.
+func (r *Ring) RotateDue(ctx context.Context) (rotated []string, err error) {
+	ids, err := r.backend.List(ctx, r.o.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	var failed []error
+	for _, id := range ids {
+		switch err := r.rotateIfDue(ctx, id); {
+		case err == nil:
+			rotated = append(rotated, id)
+		case !errors.Is(err, errNotDue) && !errors.Is(err, ErrBusy):
+			failed = append(failed, err)
+		}
+	}
+	return rotated, errors.Join(failed...)
+}
+
+// errNotDue is returned when there is nothing to do.
+var errNotDue = errors.New("key is not due")
+
+func (r *Ring) rotateIfDue(ctx context.Context, id string) error {
+	r.manage.Lock()
+	defer r.manage.Unlock()
+	now := r.o.Now()
+	var marks []uint32
+	key, err := r.rotate(ctx, By{}, id, now, func(key Key, s *keyState) Cause {
+		marks = s.Compromised
+		return r.due(key, s, now)
+	})
+	if err == nil || errors.Is(err, errNotDue) {
+		if _, failed := r.settle(ctx, key, marks); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// due tells why a key is to be rotated now; empty: it is not.
+func (r *Ring) due(key Key, s *keyState, now time.Time) Cause {
+	next := r.nextRotation(key, s)
+	switch {
+	case s.compromised(key.Latest):
+		return CauseCompromise
+	case !s.NextRotation.IsZero() && !now.Before(s.NextRotation):
+		return CauseDate
+	case !next.IsZero() && !now.Before(next):
+		return CausePeriod
+	}
+	return ""
+}
+
+// nextRotation is when a key is rotated next, by date or by age, whichever
+// comes first; zero: never.
+func (r *Ring) nextRotation(key Key, s *keyState) time.Time {
+	next := s.NextRotation
+	if _, policy, ok := r.policyOf(key.Name); ok {
+		if byAge := since(key, s).Add(policy.rotation()); next.IsZero() || byAge.Before(next) {
+			next = byAge
+		}
+	}
+	return next
+}
+
+// since is when the latest version began. The ring's own note of it goes
+// first: its clock is the one that is compared with.
+func since(key Key, s *keyState) time.Time {
+	if !s.Rotated.IsZero() {
+		return s.Rotated
+	}
+	if n := len(key.Versions); n > 0 {
+		return key.Versions[n-1].Created
+	}
+	return time.Time{}
+}
+
+// rotate rotates a key when cause gives one. The claim is durable before the
+// key changes, and names the version that it leaves: whoever finds an older
+// claim sees by the key's latest version whether it was carried out. The
+// caller holds r.manage.
+func (r *Ring) rotate(ctx context.Context, by By, id string, now time.Time, cause func(Key, *keyState) Cause) (Key, error) {
+	key, err := r.backend.Describe(ctx, id)
+	if err != nil {
+		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
+	}
+	s, err := r.load(ctx, id)
+	if err != nil {
+		return Key{}, err
+	}
+	if c := s.Claim; c != nil && key.Latest > c.From {
+		if err := r.finish(ctx, id, s, key); err != nil {
+			return Key{}, err
+		}
+	}
+	if c := s.Claim; c != nil && c.Owner != r.owner && now.Before(c.Until) {
+		return Key{}, ErrBusy
+	}
+	why := cause(key, s)
+	if why == "" {
+		return key, errNotDue
+	}
+	recorded := s.Claim != nil && s.Claim.From == key.Latest && s.Claim.Recorded && s.Claim.Cause == why
+	s.Claim = &claim{Owner: r.owner, From: key.Latest, Cause: why, At: now.UTC(), Until: now.Add(leaseTime).UTC(), Recorded: recorded}
+	if err := r.save(ctx, id, s); err != nil {
+		if errors.Is(err, storage.ErrConflict) {
+			return Key{}, ErrBusy
+		}
+		return Key{}, err
+	}
+	return r.carryOut(ctx, by, key, s)
+}
+
+// carryOut does what a claim says.
+func (r *Ring) carryOut(ctx context.Context, by By, key Key, s *keyState) (Key, error) {
+	id := key.Name
+	class, policy, _ := r.policyOf(id)
+	event := Event{
+		Kind: EventRotated, KeyID: id, Class: class, Type: key.Type, Version: key.Latest + 1, From: key.Latest, Cause: s.Claim.Cause, By: by,
+	}
+	if !s.Claim.Recorded {
+		if err := r.recorder.RecordKey(ctx, event); err != nil {
+			return Key{}, fmt.Errorf("record the rotation of key %s: %w", id, err)
+		}
+		s.Claim.Recorded = true
+		if err := r.save(ctx, id, s); err != nil {
+			return Key{}, err
+		}
+	}
+	next, err := r.addVersion(ctx, key, policy)
+	if err != nil {
+		err = fmt.Errorf("rotate key %s: %w", id, err)
+		event.Kind, event.Failed = EventRotationFailed, err.Error()
+		s.Claim.Recorded = false
+		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event), r.save(context.WithoutCancel(ctx), id, s))
+	}
+	if err := r.finish(context.WithoutCancel(ctx), id, s, next); err != nil {
+		return Key{}, err
+	}
+	r.metrics.changes.WithLabelValues(string(EventRotated)).Inc()
+	return next, nil
+}
+
+// addVersion rotates in the backend, or imports material that is escrowed.
+func (r *Ring) addVersion(ctx context.Context, key Key, policy Policy) (Key, error) {
+	material, err := r.escrowed(ctx, key.Name, key.Type, key.Latest+1, policy)
+	if err != nil {
+		return Key{}, err
+	}
+	defer clear(material)
+	if material == nil {
+		return r.backend.Rotate(ctx, key.Name)
+	}
+	next, err := r.backend.Import(ctx, key.Name, key.Type, material)
+	if errors.Is(err, ErrKeyMismatch) && !r.o.EnforceEscrow {
+		// It was made before there was an escrow and cannot take material.
+		return r.backend.Rotate(ctx, key.Name)
+	}
+	return next, err
+}
+
+// finish removes a claim that was carried out.
+func (r *Ring) finish(ctx context.Context, id string, s *keyState, key Key) error {
+	s.Rotated = s.Claim.At
+	if !s.NextRotation.IsZero() && !s.NextRotation.After(s.Claim.At) {
+		s.NextRotation = time.Time{}
+	}
+	s.Claim = nil
+	err := r.save(ctx, id, s)
+	r.forget(id)
+	if err != nil {
+		return fmt.Errorf("key %s has version %d now: %w", id, key.Latest, err)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/verdict-pdp/verdict/storage"
+)
+
+// Run rotates keys that are due and forgets what other nodes changed, until
+// ctx ends. It returns nil then. A backend or store that fails is logged and
+// tried again.
+func (r *Ring) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.every(ctx, r.check) })
+	g.Go(func() error { return r.every(ctx, r.follow) })
+	return g.Wait()
+}
+
+// every calls do now and after every pause.
+func (r *Ring) every(ctx context.Context, do func(context.Context)) error {
+	tick := time.NewTicker(checkTime)
+	defer tick.Stop()
+	for {
+		do(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Ring) check(ctx context.Context) {
+	r.sealing.sweep()
+	r.opening.sweep()
+	rotated, err := r.RotateDue(ctx)
+	for _, id := range rotated {
+		r.o.Log.Info().Str("key", id).Msg("key rotated")
+	}
+	if err != nil && ctx.Err() == nil {
+		r.o.Log.Warn().Err(err).Msg("keys that are due could not all be rotated")
+	}
+}
+
+// follow forgets each key that changes in the store, until the watch ends.
+func (r *Ring) follow(ctx context.Context) {
+	page, err := r.store.List(ctx, storage.Prefix(statePart), "", 1)
+	if err == nil {
+		r.forget("")
+		err = r.store.Watch(ctx, storage.Prefix(statePart), page.Revision, func(e storage.Event) error {
+			parts, err := storage.Parts(e.Key)
+			if err != nil || len(parts) != 2 {
+				return fmt.Errorf("state of keys under %q", e.Key)
+			}
+			r.forget(parts[1])
+			return nil
+		})
+	}
+	if ctx.Err() == nil && !errors.Is(err, storage.ErrCompacted) {
+		r.o.Log.Warn().Err(err).Msg("changes of keys by other nodes are not seen now")
+	}
+}
