@@ -98,14 +98,8 @@ func newCache(maxEntries int, maxSize int64, now func() time.Time) *cache {
 	}
 }
 
-// get gives the data key and counts uses of it, or tells that there is none
-// which may be used so much more.
-func (c *cache) get(k cacheKey, uses, bytes int64) (*dataKey, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.take(k, uses, bytes)
-}
-
+// take gives the data key and counts uses of it, or tells that there is none
+// which may be used so much more. The caller holds c.mu.
 func (c *cache) take(k cacheKey, uses, bytes int64) (*dataKey, bool) {
 	el, ok := c.entries[k]
 	if !ok {

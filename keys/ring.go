@@ -76,8 +76,8 @@ type Ring struct {
 	policies Policies
 	classes  map[string]classRef // by id
 	owner    string              // of claims: this ring and no other
-	sealing  *cache // data keys that encrypt
-	opening  *cache // data keys that decrypt
+	sealing  *cache              // data keys that encrypt
+	opening  *cache              // data keys that decrypt
 	metrics  *metrics
 
 	manage sync.Mutex // held while keys are created and changed
@@ -133,7 +133,7 @@ func New(b Backend, s Store, rec Recorder, o Options) (*Ring, error) {
 		classes: classKeys(o.Prefix), owner: hex.EncodeToString(owner),
 		sealing: newCache(o.CacheEntries, o.CacheBytes, o.Now),
 		opening: newCache(o.CacheEntries, o.CacheBytes, o.Now),
-		infos:   map[string]*info{},
+		infos:   map[string]*info{}, ready: map[string]bool{},
 	}
 	r.opening.maxUses, r.opening.maxBytes = 1<<62, 1<<62 // opening wears no key out
 	r.metrics = newMetrics(r)
