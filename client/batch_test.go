@@ -184,7 +184,7 @@ func TestSearch(t *testing.T) {
 	for i, token := range []any{nil, "t1", "t2"} {
 		page := bodies[i]["page"].(map[string]any)
 		subject := bodies[i]["subject"].(map[string]any)
-		if page["limit"] != 1.0 || page["token"] != token || subject["id"] != nil || bodies[i]["context"] == nil {
+		if page["limit"] != 1.0 || page["token"] != token || subject["id"] != "" || bodies[i]["context"] == nil {
 			t.Errorf("%d: asked %v", i, bodies[i])
 		}
 	}

@@ -4,7 +4,7 @@ package client
 // about it (AuthZEN Authorization API 1.0, sections 5.1 and 5.3).
 type Entity struct {
 	Type       string         `json:"type"`
-	ID         string         `json:"id,omitempty"`
+	ID         string         `json:"id"`
 	Properties map[string]any `json:"properties,omitempty"`
 }
 
