@@ -21,18 +21,20 @@ const (
 	Token                   // by a bearer token
 	Certificate             // by a client certificate
 	Peer                    // by its address, on /authz/forward and over gRPC
+	Outside                 // by a token of an issuer of authn.issuers
 )
 
 // String names the kind.
 func (k Kind) String() string {
-	return [...]string{"anonymous", "open", "token", "certificate", "peer", ""}[min(k, Peer+1)]
+	return [...]string{"anonymous", "open", "token", "certificate", "peer", "issuer", ""}[min(k, Outside+1)]
 }
 
 // Caller is who asks: the policy enforcement point, not the subject that the
 // question is about.
 type Caller struct {
 	// Name is the token's name, or the one that authn.certificates gives; the
-	// subject of a certificate that it does not list; empty when not known.
+	// subject of a certificate that it does not list; ISSUER#SUBJECT for a token
+	// of an outside issuer; empty when not known.
 	Name string
 	// ID is the id of a token, which is public.
 	ID     string
@@ -161,7 +163,7 @@ func (g *Gate) identify(r *http.Request, req *Request, s *settings) (Caller, err
 		case errors.Is(err, tokens.ErrExpired):
 			return Caller{}, errExpiredToken
 		case err != nil:
-			return Caller{}, errUnknownToken
+			return g.outside(r.Context(), secret, s)
 		}
 		return Caller{Name: t.Name, ID: t.ID, Kind: Token, Scopes: t.Scopes, token: t}, nil
 	}

@@ -57,6 +57,10 @@ type generation struct {
 	answers map[keptKey]CallerAnswer // never changed
 }
 
+// maxKeptOutside bounds the answers beside which those for callers of outside
+// issuers are kept: there may be any number of them.
+const maxKeptOutside = maxKept / 4
+
 // keptKey names a caller: a token as it was read, since its name and even its
 // id can come back with other scopes; a certificate by its name, the rule that
 // gave it its scopes, since two rules may give one name, and the settings.
@@ -66,6 +70,7 @@ type keptKey struct {
 	token    *tokens.Token
 	name     string
 	rule     *certificateCaller
+	scopes   string // of an Outside caller: those of one name may change
 	settings *settings
 }
 
@@ -85,6 +90,9 @@ func (k *keptAnswers) keep(key keptKey, a CallerAnswer) {
 	if g := k.current.Load(); g != nil {
 		if g.number > a.Generation {
 			return // of a snapshot that is gone already
+		}
+		if g.number == a.Generation && key.kind == Outside && len(g.answers) >= maxKeptOutside {
+			return
 		}
 		if g.number == a.Generation && len(g.answers) < maxKept {
 			next.answers = maps.Clone(g.answers)

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 )
 
 // The challenges of RFC 6750, section 3.
@@ -108,6 +109,9 @@ func (g *Gate) policyAllows(r *http.Request, req *Request, s *settings, bundle s
 	key := keptKey{
 		kind: req.Caller.Kind, class: req.Class, token: req.Caller.token,
 		name: req.Caller.Name, rule: req.Caller.rule, settings: s,
+	}
+	if key.kind == Outside {
+		key.scopes = strings.Join(req.Caller.Scopes.Names(), " ")
 	}
 	answer, known := g.kept.find(g.o.Policy.Generation(), key)
 	if !known {

@@ -44,6 +44,8 @@ type AccessSettings struct {
 	Open []string
 	// Certificates is authn.certificates.
 	Certificates []CertificateRule
+	// Issuers is what authn.issuers says of scopes.
+	Issuers []IssuerScopes
 	// TrustedProxies are the networks whose X-Forwarded-For is believed; empty:
 	// none.
 	TrustedProxies []netip.Prefix
@@ -65,6 +67,7 @@ type AccessSettings struct {
 type settings struct {
 	openDecide   bool
 	certificates []certificateCaller
+	issuers      map[string]issuerScopes
 	proxies      []netip.Prefix
 	peers        []netip.Prefix
 	checkPeers   []netip.Prefix
@@ -85,8 +88,12 @@ func (a AccessSettings) check() (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
+	issuers, err := parseIssuerScopes(a.Issuers)
+	if err != nil {
+		return nil, err
+	}
 	s := &settings{
-		openDecide: len(a.Open) > 0, certificates: certificates, maxInFlight: a.MaxInFlight,
+		openDecide: len(a.Open) > 0, certificates: certificates, issuers: issuers, maxInFlight: a.MaxInFlight,
 		proxies: slices.Clone(a.TrustedProxies), peers: slices.Clone(a.TrustedPeers), checkPeers: slices.Clone(a.CheckPeers),
 		bodies: [4]int64{requestBody: a.RequestBody, dataBody: a.DataBody, cryptoBody: a.CryptoBody, bundleBody: a.BundleBody},
 	}
@@ -117,6 +124,8 @@ type GateOptions struct {
 	Separate bool
 	// Settings is what Prepare can change.
 	Settings AccessSettings
+	// Outside verifies tokens of outside issuers; nil: there are none.
+	Outside OutsideTokens
 	// Policy may refuse more; nil: nobody does.
 	Policy CallerPolicy
 	// Refusals gets what is refused; nil: it is recorded nowhere.

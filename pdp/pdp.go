@@ -127,7 +127,12 @@ type Query struct {
 }
 
 // Fault is what is wrong with a question.
-type Fault struct{ Code, Message string }
+type Fault struct {
+	Code, Message string
+	// Denies tells that the question is answered by it: no. Its Message quotes
+	// nothing of the input and is always recorded.
+	Denies bool
+}
 
 func (f *Fault) Error() string { return f.Code + ": " + f.Message }
 

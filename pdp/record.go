@@ -90,7 +90,7 @@ func (p *PDP) fill(ctx context.Context, q *Query, d *Decision, failure error, no
 	if err := p.fillDocuments(ctx, q, d, now); err != nil {
 		return err
 	}
-	if failure != nil && len(r.Masked)+len(r.Erased) > 0 && r.ErrorCode != eval.CodeStale {
+	if failure != nil && len(r.Masked)+len(r.Erased) > 0 && r.ErrorCode != eval.CodeStale && !denies(failure) {
 		r.ErrorMessage = errorHidden
 	}
 	return p.fillAnswer(s, d)
@@ -179,6 +179,8 @@ func (p *PDP) fillResult(s *scratch, result ast.Value) (err error) {
 // nor says whether it allows is an answer, not a permission.
 func (p *PDP) classify(r *audit.Record, value ast.Value, allowed bool, failure error) {
 	switch {
+	case denies(failure):
+		r.Event, r.Severity, r.Outcome = audit.EventPermissionDenied, audit.SeverityLow, audit.OutcomeFailure
 	case failure != nil:
 		r.Event, r.Severity, r.Outcome = audit.EventDecisionError, audit.SeverityHigh, audit.OutcomeError
 	case allowed:
@@ -188,6 +190,12 @@ func (p *PDP) classify(r *audit.Record, value ast.Value, allowed bool, failure e
 	default:
 		r.Event, r.Severity, r.Outcome = audit.EventDecisionEvaluated, audit.SeverityInfo, audit.OutcomeSuccess
 	}
+}
+
+// denies tells whether a failure is a fault that is an answer.
+func denies(failure error) bool {
+	f, ok := errors.AsType[*Fault](failure)
+	return ok && f.Denies
 }
 
 func errorText(err error) (code, message string) {

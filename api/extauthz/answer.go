@@ -61,10 +61,14 @@ func denied(d *pdp.Decision, metadata *structpb.Struct, code typev3.StatusCode, 
 // invalid denies a request that could not be read.
 func invalid(d *pdp.Decision, f *pdp.Fault) *authv3.CheckResponse {
 	code := typev3.StatusCode_BadRequest
-	if f.Code == codePath {
+	var list []*corev3.HeaderValueOption
+	switch f.Code {
+	case codePath:
 		code = typev3.StatusCode_Forbidden
+	case httpcheck.CodeToken:
+		code, list = typev3.StatusCode_Unauthorized, append(list, header("www-authenticate", httpcheck.Challenge))
 	}
-	res := denied(d, decisionMetadata(d.ID), code, f.Error(), nil)
+	res := denied(d, decisionMetadata(d.ID), code, f.Error(), list)
 	res.Status.Message = f.Error()
 	return res
 }

@@ -79,12 +79,16 @@ func (s *Server) query(ctx context.Context, req *authv3.CheckRequest) *pdp.Query
 	}
 	correlation := middleware.CorrelationOf(httpcheck.Header(c, "x-correlation-id"), httpcheck.Header(c, "x-request-id"), httpcheck.Header(c, "traceparent"))
 	q.CorrelationID, q.TraceID = correlation.ID, correlation.TraceID
+	denied := httpcheck.Identify(ctx, s.o.Tokens, c)
 	input, err := s.inputs.Load().Input(c)
 	if input != nil {
 		q.Input = input
 	}
 	if err != nil {
 		q.Fault = &pdp.Fault{Code: httpcheck.CodeRequest, Message: err.Error()}
+	}
+	if denied != nil {
+		q.Fault = denied
 	}
 	if path, ok := req.GetAttributes().GetContextExtensions()[PathExtension]; ok {
 		if !s.overrides[path] {

@@ -70,6 +70,9 @@ type Options struct {
 	DryRun bool
 	// MaxReceiveMessage bounds a message in bytes; 0: DefaultMaxReceiveMessage.
 	MaxReceiveMessage int
+	// Tokens verifies the bearer tokens of requests asked about; nil: they make no
+	// facts.
+	Tokens httpcheck.Tokens
 	// Limits bound depth and members of an input.
 	Limits eval.Limits
 	// Grace is how long checks may take once the server is stopping; 0:

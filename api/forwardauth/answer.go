@@ -53,8 +53,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, x *exchange) {
 		s.unavailable(w, r, x.err)
 	case x.fault != nil:
 		status := http.StatusForbidden
-		if x.fault.Code == codeNoPath {
+		switch x.fault.Code {
+		case codeNoPath:
 			status = http.StatusBadRequest
+		case httpcheck.CodeToken:
+			status = http.StatusUnauthorized
+			h.Set("WWW-Authenticate", httpcheck.Challenge)
 		}
 		api.WriteProblem(w, r, &api.Error{Status: status, Code: x.fault.Code, Message: x.fault.Message})
 	case x.err != nil:

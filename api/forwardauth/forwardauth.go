@@ -46,6 +46,9 @@ type Options struct {
 	// request they ask for; nil: loopback. One that was let in by its certificate
 	// is believed from everywhere.
 	TrustedProxies []netip.Prefix
+	// Tokens verifies the bearer tokens of requests asked about; nil: they make no
+	// facts.
+	Tokens httpcheck.Tokens
 	// Limits bound depth and members of an input.
 	Limits eval.Limits
 	Logger zerolog.Logger
@@ -95,6 +98,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 			"its own method is taken for it, so that a POST may be judged as a GET; have it send X-Original-Method")
 	}
 	check := &httpcheck.Check{Request: o.message(r, from), Client: from.client.Addr}
+	if denied := httpcheck.Identify(r.Context(), s.o.Tokens, check); denied != nil && fault == nil {
+		fault = denied
+	}
 	input, err := s.inputs.Load().Input(check)
 	if err != nil && fault == nil {
 		fault = &pdp.Fault{Code: httpcheck.CodeRequest, Message: err.Error()}

@@ -16,6 +16,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/verdict-pdp/verdict/identity/issuer"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
@@ -33,6 +34,9 @@ type Check struct {
 	// Client is the client's address as far as it is believed; invalid when
 	// nobody knows it.
 	Client netip.Addr
+	// Token is what the bearer token of the request says, once Identify has found
+	// it to be true; nil when nothing is known.
+	Token *issuer.Token
 }
 
 // Inputs makes inputs. It may be used by several goroutines.
@@ -63,6 +67,9 @@ func (in *Inputs) Input(c *Check) (ast.Object, error) {
 	request := c.Request.GetAttributes().GetRequest().GetHttp()
 	path, rawQuery, _ := strings.Cut(request.GetPath(), "?")
 	input := ast.NewObject(b.standard(c, path)...)
+	if b.err != nil {
+		return nil, b.err
+	}
 	insert := func(key *ast.Term, v ast.Value) { input.Insert(key, b.term(v)) }
 	if attributes != nil {
 		insert(in.names.attributes, attributes)
@@ -112,7 +119,9 @@ func (b *builder) standard(c *Check, path string) [][2]*ast.Term {
 	}
 	if principal := attributes.GetSource().GetPrincipal(); principal != "" {
 		id := b.textTerm(principal)
-		items = append(items, ast.Item(n.subject, ast.ObjectTerm(ast.Item(n.kind, n.service), ast.Item(n.id, id))))
+		if c.Token == nil || c.Token.Subject == "" {
+			items = append(items, ast.Item(n.subject, ast.ObjectTerm(ast.Item(n.kind, n.service), ast.Item(n.id, id))))
+		}
 		context.Insert(n.certificate, ast.ObjectTerm(ast.Item(n.principal, id)))
 		if strings.HasPrefix(principal, "spiffe://") {
 			network.Insert(n.spiffeID, id)
@@ -121,11 +130,19 @@ func (b *builder) standard(c *Check, path string) [][2]*ast.Term {
 	if network.Len() > 0 {
 		context.Insert(n.network, b.term(network))
 	}
+	if c.Token != nil {
+		items = b.identity(c.Token, items, context)
+	}
 	return append(items, ast.Item(n.context, b.term(context)))
 }
 
 // Subject is who a policy was asked about, empty when nobody is known.
-func Subject(c *Check) string { return c.Request.GetAttributes().GetSource().GetPrincipal() }
+func Subject(c *Check) string {
+	if c.Token != nil && c.Token.Subject != "" {
+		return c.Token.Subject
+	}
+	return c.Request.GetAttributes().GetSource().GetPrincipal()
+}
 
 // Header is the value of a header of the request asked about, whose name is in
 // lower case.

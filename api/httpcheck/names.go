@@ -8,6 +8,7 @@ type names struct {
 	attributes, version, parsedPath, parsedQuery, parsedBody, truncatedBody, sourcePrincipal *ast.Term
 	subject, action, resource, context, kind, id, name, network, ip, spiffeID                *ast.Term
 	certificate, principal, v3, http, service                                                *ast.Term
+	jwt, user, properties, issuer, session, amr, lastVerified                                *ast.Term
 
 	// Of AttributeContext.
 
@@ -39,7 +40,9 @@ func newNames() *names {
 		subject: t("subject"), action: t("action"), resource: t("resource"), context: t("context"), kind: t("type"), id: t("id"),
 		name: t("name"), network: t("network"), ip: t("ip"), spiffeID: t("spiffe_id"),
 		certificate: t("certificate"), principal: t("principal"), http: t("http"), service: t("service"),
-		v3: ast.ObjectTerm(ast.Item(t("ext_authz"), t("v3")), ast.Item(t("encoding"), t("protojson"))),
+		jwt: t("jwt"), user: t("user"), properties: t("properties"), issuer: t("issuer"), session: t("session"), amr: t("amr"),
+		lastVerified: t("last_verified_at"),
+		v3:           ast.ObjectTerm(ast.Item(t("ext_authz"), t("v3")), ast.Item(t("encoding"), t("protojson"))),
 
 		source: t("source"), destination: t("destination"), request: t("request"), contextExtensions: t("contextExtensions"),
 		metadataContext: t("metadataContext"), routeMetadataContext: t("routeMetadataContext"), tlsSession: t("tlsSession"),

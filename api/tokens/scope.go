@@ -105,6 +105,13 @@ func (s Scopes) MayPull(bundle string) bool {
 	return s.MayPush(bundle) || named(s.pull, bundle)
 }
 
+// With is the set of what s or o hold.
+func (s Scopes) With(o Scopes) Scopes {
+	s.fixed |= o.fixed
+	s.push, s.pull = union(s.push, o.push), union(s.pull, o.pull)
+	return s
+}
+
 // Empty reports whether the set holds nothing.
 func (s Scopes) Empty() bool { return s.fixed == 0 && len(s.push) == 0 && len(s.pull) == 0 }
 
@@ -140,6 +147,18 @@ func insert(list []string, name string) []string {
 		return list
 	}
 	return slices.Insert(list, i, name)
+}
+
+// union is a sorted list of what is in either, which stay as they are.
+func union(a, b []string) []string {
+	if len(b) == 0 {
+		return a
+	}
+	a = slices.Clone(a)
+	for _, name := range b {
+		a = insert(a, name)
+	}
+	return a
 }
 
 func validBundleName(name string) bool {

@@ -24,6 +24,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit/mask"
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/bundles/pull"
+	"github.com/verdict-pdp/verdict/identity/issuer"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/replay"
@@ -61,6 +62,7 @@ type app struct {
 	replayer *replay.Replayer
 	pdp      *pdp.PDP
 	tokens   *tokens.Store
+	issuers  *issuer.Verifier
 	refusals *api.RefusalLog
 	gate     *api.Gate
 	opa      *opa.Server
@@ -102,6 +104,9 @@ func (a *app) open() error {
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
 	if err := a.openTokens(); err != nil {
+		return err
+	}
+	if err := a.openIssuers(); err != nil {
 		return err
 	}
 	if err := a.openServer(); err != nil {
@@ -177,7 +182,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -221,6 +226,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.runChecks(ctx) })
 	group.Go(func() error { return a.runState(ctx) })
 	group.Go(func() error { return a.sources.Run(ctx) })
+	group.Go(func() error { return a.issuers.Run(ctx) })
 	group.Go(func() error {
 		for {
 			select {

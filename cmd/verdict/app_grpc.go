@@ -27,7 +27,7 @@ func (a *app) openChecks() (err error) {
 	limits := checkLimits(c)
 	a.checks.envoy, err = extauthz.New(a.pdp, a.gate, extauthz.Options{
 		Path: c.ExtAuthz.Path, PathOverrides: c.ExtAuthz.PathOverrides, DryRun: c.ExtAuthz.DryRun,
-		MaxReceiveMessage: int(c.ExtAuthz.MaxReceiveMessageSize), Limits: limits,
+		MaxReceiveMessage: int(c.ExtAuthz.MaxReceiveMessageSize), Limits: limits, Tokens: a.issuers,
 		Grace: c.Server.DrainTimeout, Healthy: a.healthy, Logger: a.logger,
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func (a *app) openChecks() (err error) {
 	if path == "" {
 		path = c.ExtAuthz.Path
 	}
-	a.checks.forward = forwardauth.New(a.pdp, forwardauth.Options{Path: path, TrustedProxies: proxies, Limits: limits, Logger: a.logger})
+	a.checks.forward = forwardauth.New(a.pdp, forwardauth.Options{Path: path, TrustedProxies: proxies, Limits: limits, Tokens: a.issuers, Logger: a.logger})
 	return nil
 }
 

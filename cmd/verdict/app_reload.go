@@ -38,11 +38,7 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	if changed, err = a.config.Diff(next); err != nil {
 		return nil, err
 	}
-	access, err := accessSettings(next)
-	if err != nil {
-		return nil, err
-	}
-	commitAccess, err := a.gate.Prepare(access)
+	commitAccess, err := a.prepareAccess(next)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ func (a *app) openServer() (err error) {
 	}
 	a.gate, err = api.NewGate(a.tokens, api.GateOptions{
 		Dev: c.Dev, Separate: c.Server.AdminAddr != "", Settings: access,
+		Outside:  a.issuers,
 		Policy:   &callerPolicy{engine: a.engine, now: a.now},
 		Refusals: a.refusals, Now: a.now, Logger: a.logger,
 	})
@@ -143,8 +144,11 @@ func accessSettings(c *Config) (api.AccessSettings, error) {
 			SAN: cert.SAN, Subject: cert.Subject, Name: cert.Name, Scopes: cert.Scopes,
 		})
 	}
-	s.TrustedPeers = []netip.Prefix{} // not nil: an empty list is nobody, not the default
+	s.Issuers = issuerScopes(c)
 	var err error
+	if s.TrustedProxies, err = parsePrefixes(c.Server.TrustedProxies); err != nil {
+		return s, fmt.Errorf("server.trusted_proxies: %w", err)
+	}
 	if s.TrustedPeers, err = parsePrefixes(c.ForwardAuth.TrustedProxies); err != nil {
 		return s, fmt.Errorf("forwardauth.trusted_proxies: %w", err)
 	}

@@ -64,7 +64,7 @@ func (a *app) status() any {
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),
 		},
 	}
-	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status()}
+	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus()}
 	for _, b := range s.Policies.Bundles {
 		if b.Base {
 			s.Facilities["standard_policies"] = "on"

@@ -41,7 +41,6 @@ func missingFeatures() []missingFeature {
 		{key: "bundles.canary", name: "canary activations"},
 		{key: "keys.provider", name: "the key ring in Vault", protects: true, built: "local"},
 		{key: "keys", name: "the key ring"},
-		{key: "authn.issuers", name: "authentication by tokens of outside issuers", protects: true},
 		{key: "limits.crypto_body", name: "the key ring"},
 	}
 }

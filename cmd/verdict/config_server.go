@@ -26,6 +26,9 @@ type ServerConfig struct {
 	// Route classes that need no credential on `addr`. The only one is
 	// `decide`.
 	Open []string `key:"open" reload:"yes"`
+	// Addresses and networks of proxies whose `X-Forwarded-For` is believed
+	// about the client's address, on every path but `/authz/forward`.
+	TrustedProxies []string `key:"trusted_proxies" reload:"yes"`
 	// Requests in work at one time; above it 503 with `Retry-After`.
 	MaxInFlight int `key:"max_in_flight"`
 	// Connections open at one time on one listener; above it new ones are
@@ -111,26 +114,31 @@ type ForwardAuthConfig struct {
 
 // AuthnConfig is the authn part.
 type AuthnConfig struct {
-	// Issuers whose tokens are accepted.
-	Issuers []IssuerConfig `key:"issuers"`
+	// Issuers whose JWTs are accepted: they tell who calls, and who is asked
+	// about on gateways.
+	Issuers []IssuerConfig `key:"issuers" reload:"yes"`
 	// Callers known by their certificate. A certificate that matches no
 	// entry has no scope.
-	Certificates []CertificateConfig `key:"certificates"`
+	Certificates []CertificateConfig `key:"certificates" reload:"yes"`
 }
 
 // IssuerConfig is one entry of authn.issuers.
 type IssuerConfig struct {
-	// The `iss` of its tokens: https, or http on loopback.
+	// The `iss` of its tokens: https, or http on loopback, without query and
+	// fragment.
 	Issuer string `key:"issuer"`
 	// The `aud` that a token must have.
 	Audience string `key:"audience"`
-	// Signature algorithms that are accepted.
+	// Signature algorithms that are accepted: `EdDSA`, `ES256` to `ES512`,
+	// `PS256` to `PS512`, `RS256` to `RS512`.
 	Algorithms []string `key:"algorithms"`
-	// Where its keys are; one of `jwks_url` and `jwks_file`.
+	// Where its keys are: https, or http on loopback. One of `jwks_url` and
+	// `jwks_file`.
 	JWKSURL string `key:"jwks_url"`
-	// A file with its keys.
+	// A JWK set with its keys, read again when it changes.
 	JWKSFile string `key:"jwks_file"`
-	// Types of token (`typ`) that are accepted: `at+jwt`, `JWT`.
+	// Types of token (`typ`) that are accepted: `at+jwt`, `JWT`. Empty: both.
+	// A token without a type is a JWT.
 	Accept []string `key:"accept"`
 	// How claims become scopes.
 	Scopes IssuerScopesConfig `key:"scopes"`
@@ -138,7 +146,8 @@ type IssuerConfig struct {
 
 // IssuerScopesConfig is scopes of one entry of authn.issuers.
 type IssuerScopesConfig struct {
-	// The claim that is looked at.
+	// The claim that is looked at: a list of strings, or words with spaces
+	// between them. `/a/b` is the member `b` of the claim `a`.
 	Claim string `key:"claim"`
 	// The scopes that each of its values stands for. No entry: no scope.
 	Map map[string][]string `key:"map"`

@@ -175,6 +175,7 @@ func (r *checker) server(s *ServerConfig, dev bool) {
 	}
 	r.tls(&s.TLS)
 	r.allOf("server.open", s.Open, "decide")
+	r.networks("server.trusted_proxies", s.TrustedProxies)
 	r.between("server.max_in_flight", s.MaxInFlight, 1, 1_000_000)
 	r.between("server.max_connections", s.MaxConnections, 1, 1_000_000)
 	r.duration("server.read_header_timeout", s.ReadHeaderTimeout, 100*time.Millisecond, time.Minute)

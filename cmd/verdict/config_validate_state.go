@@ -187,8 +187,16 @@ func (r *checker) audit(a *AuditConfig, dev bool) {
 
 func (r *checker) authn(a *AuthnConfig) {
 	const issuers, certificates = "authn.issuers", "authn.certificates"
+	seen := map[string]bool{}
 	for i, s := range a.Issuers {
 		r.url(at(issuers, i, "issuer"), s.Issuer)
+		if strings.ContainsAny(s.Issuer, "?#") {
+			r.fail(at(issuers, i, "issuer"), "has a query or a fragment, which an issuer has not (RFC 8414, section 2)")
+		}
+		if seen[s.Issuer] {
+			r.fail(at(issuers, i, "issuer"), "is given twice; give each issuer one entry")
+		}
+		seen[s.Issuer] = true
 		r.require(at(issuers, i, "audience"), s.Audience, "the audience that tokens must have")
 		if len(s.Algorithms) == 0 {
 			r.fail(at(issuers, i, "algorithms"), "is empty; list the algorithms that are accepted, for example [ES256]")
@@ -199,6 +207,9 @@ func (r *checker) authn(a *AuthnConfig) {
 			r.url(at(issuers, i, "jwks_url"), s.JWKSURL)
 		}
 		r.allOf(at(issuers, i, "accept"), s.Accept, "at+jwt", "JWT")
+		if len(s.Scopes.Map) > 0 {
+			r.require(at(issuers, i, "scopes.claim"), s.Scopes.Claim, "the claim whose values scopes.map has")
+		}
 		for value, scopes := range s.Scopes.Map {
 			r.scopes(at(issuers, i, "scopes.map."+value), scopes)
 		}
