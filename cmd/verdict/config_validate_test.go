@@ -70,6 +70,13 @@ func TestValidation(t *testing.T) {
 		{"authn.issuers=[{issuer: 'http://id.example'}]", `authn.issuers[0].issuer: is not https`},
 		{"authn.issuers=[{algorithms: [none]}]", `authn.issuers[0].algorithms: "none" is not known`},
 		{"authn.issuers=[{jwks_url: 'https://a', jwks_file: b}]", `authn.issuers[0]: takes one of jwks_url and jwks_file`},
+		{"authn.issuers=[{algorithms: [HS256]}]", `authn.issuers[0].algorithms: "HS256" is not known`},
+		{"authn.issuers=[{issuer: 'https://a?b'}]", `authn.issuers[0].issuer: has a query`},
+		{"authn.issuers=[{issuer: 'https://a'}, {issuer: 'https://a'}]", `authn.issuers[1].issuer: is given twice`},
+		{"authn.issuers=[{scopes: {map: {x: [decide]}}}]", `authn.issuers[0].scopes.claim: is empty`},
+		{"authn.issuers=[{accept: [id+jwt]}]", `authn.issuers[0].accept: "id+jwt" is not known`},
+		{"authn.issuers=[{jwks_url: 'http://id.example/keys'}]", `authn.issuers[0].jwks_url: is not https`},
+		{"server.trusted_proxies=proxy.example", `server.trusted_proxies: "proxy.example" is not an address`},
 		{"authn.issuers=[{scopes: {map: {x: [decid]}}}]", `authn.issuers[0].scopes.map.x: unknown scope "decid"`},
 		{"authn.certificates=[{name: a}]", `authn.certificates[0]: takes one of san and subject`},
 		{"authn.certificates=[{san: a, name: a, scopes: [root]}]", `authn.certificates[0].scopes: unknown scope "root"`},
@@ -120,6 +127,8 @@ func TestAccepted(t *testing.T) {
 		"opa.authentication=off|opa.authorization=off",
 		"opa.authentication=tls|opa.authorization=basic|server.tls.cert_file=c|server.tls.key_file=k|server.tls.client_ca_file=ca",
 		"bundles.allow_unsigned=true|authn.issuers=[]",
+		"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}, {issuer: 'http://127.0.0.1:1/x', audience: b, algorithms: [EdDSA, RS256], jwks_url: 'http://localhost/k', accept: [JWT], scopes: {claim: /a/b, map: {x: [decide]}}}]",
+		"server.trusted_proxies=10.0.0.0/8,::1",
 		"bundles.allow_unsigned=false|--dev",
 		"bundles.verification_keys=[{id: a, algorithm: HS256, file: a}, {id: b, algorithm: EdDSA, file: b.pem, names: [x], scope: y}]",
 	} {
@@ -144,7 +153,6 @@ func TestExposed(t *testing.T) {
 // protect something.
 func TestMissingFeatures(t *testing.T) {
 	for _, tt := range []struct{ row, want string }{
-		{"authn.issuers=[{issuer: 'https://a', audience: b, algorithms: [ES256], jwks_file: c}]", "authn.issuers: "},
 		{"keys.provider=vault|keys.vault.address=https://v", "keys.provider: "},
 	} {
 		_, _, err := verdict.Load(flags(tt.row), nil)

@@ -74,7 +74,7 @@ func nested(depth int) any {
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	ec, rsaKey, other := issuertest.NewKey(t, "ec", "ES256"), issuertest.NewKey(t, "rsa", "RS256"), issuertest.NewKey(t, "ec", "ES256")
-	v := newVerifier(t, issuer.Options{Now: start}, configOf(keyFile(t, issuertest.Set(t, ec, rsaKey)), "ES256", "RS256"))
+	v := newVerifier(t, issuer.Options{Now: start, Wait: time.Millisecond}, configOf(issuertest.File(t, issuertest.Set(t, ec, rsaKey)), "ES256", "RS256"))
 
 	public := rsaKey.Private.Public().(*rsa.PublicKey)
 	spki, err := x509.MarshalPKIXPublicKey(public)
@@ -215,9 +215,9 @@ func TestTwoIssuers(t *testing.T) {
 	t.Parallel()
 	const second = "https://second.example"
 	a, b := issuertest.NewKey(t, "1", "ES256"), issuertest.NewKey(t, "1", "ES256")
-	two := configOf(keyFile(t, issuertest.Set(t, b)), "ES256")
+	two := configOf(issuertest.File(t, issuertest.Set(t, b)), "ES256")
 	two.Issuer, two.Audience, two.Accept = second, "billing", []string{"at+jwt"}
-	v := newVerifier(t, issuer.Options{Now: start}, configOf(keyFile(t, issuertest.Set(t, a)), "ES256"), two)
+	v := newVerifier(t, issuer.Options{Now: start}, configOf(issuertest.File(t, issuertest.Set(t, a)), "ES256"), two)
 	access := map[string]any{"typ": "at+jwt"}
 	for _, tt := range []struct{ name, token, want string }{
 		{"the first's", a.Sign(issuertest.Claims(self, audience, start())), "ok"},
@@ -239,8 +239,8 @@ func TestSkew(t *testing.T) {
 	t.Parallel()
 	k := issuertest.NewKey(t, "k", "ES256")
 	c := &clock{now: start()}
-	v := newVerifier(t, issuer.Options{Now: c.Now}, configOf(keyFile(t, issuertest.Set(t, k)), "ES256"))
-	short := newVerifier(t, issuer.Options{Now: c.Now, Skew: time.Second}, configOf(keyFile(t, issuertest.Set(t, k)), "ES256"))
+	v := newVerifier(t, issuer.Options{Now: c.Now}, configOf(issuertest.File(t, issuertest.Set(t, k)), "ES256"))
+	short := newVerifier(t, issuer.Options{Now: c.Now, Skew: time.Second}, configOf(issuertest.File(t, issuertest.Set(t, k)), "ES256"))
 	at := start().Unix()
 	exp, nbf, iat := k.Sign(issuertest.Claims(self, audience, start(), map[string]any{"exp": at, "iat": nil})),
 		k.Sign(issuertest.Claims(self, audience, start(), map[string]any{"nbf": at, "iat": nil})),

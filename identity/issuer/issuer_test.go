@@ -3,7 +3,6 @@ package issuer_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -24,16 +23,6 @@ func start() time.Time { return time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC) }
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
-
-// keyFile writes a JWK set.
-func keyFile(t testing.TB, set []byte) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "keys.json")
-	if err := os.WriteFile(name, set, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
 
 func configOf(file string, algorithms ...string) issuer.Config {
 	return issuer.Config{Issuer: self, Audience: audience, Algorithms: algorithms, JWKSFile: file}
@@ -82,9 +71,13 @@ func run(t testing.TB, v *issuer.Verifier) {
 
 func TestAlgorithms(t *testing.T) {
 	t.Parallel()
+	shared := issuertest.NewKey(t, "k", "RS256")
 	for _, algorithm := range issuer.Algorithms() {
-		k := issuertest.NewKey(t, "k", algorithm)
-		v := newVerifier(t, issuer.Options{Now: start}, configOf(keyFile(t, issuertest.Set(t, k.JWK(map[string]any{"alg": nil}))), algorithm))
+		k := &issuertest.Key{ID: "k", Algorithm: algorithm, Private: shared.Private}
+		if algorithm[1] != 'S' || algorithm[0] == 'E' {
+			k = issuertest.NewKey(t, "k", algorithm)
+		}
+		v := newVerifier(t, issuer.Options{Now: start}, configOf(issuertest.File(t, issuertest.Set(t, k.JWK(map[string]any{"alg": nil}))), algorithm))
 		got, err := v.Verify(t.Context(), k.Sign(issuertest.Claims(self, audience, start(), map[string]any{"client_id": "shop", "auth_time": start().Unix()})))
 		if err != nil {
 			t.Errorf("%s: %v", algorithm, err)
@@ -99,7 +92,7 @@ func TestAlgorithms(t *testing.T) {
 func TestClaimValues(t *testing.T) {
 	t.Parallel()
 	k := issuertest.NewKey(t, "k", "ES256")
-	v := newVerifier(t, issuer.Options{Now: start}, configOf(keyFile(t, issuertest.Set(t, k)), "ES256"))
+	v := newVerifier(t, issuer.Options{Now: start}, configOf(issuertest.File(t, issuertest.Set(t, k)), "ES256"))
 	got, err := v.Verify(t.Context(), k.Sign(issuertest.Claims(self, audience, start(), map[string]any{
 		"scope": " read  write ", "roles": []any{"a", 1, "b"}, "realm_access": map[string]any{"roles": []string{"c"}, "x/y": "d"},
 		"https://example/roles": "e", "/slash": "f", "number": 7,
@@ -132,7 +125,7 @@ func TestClaimValues(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	k := issuertest.NewKey(t, "k", "ES256")
-	good := configOf(keyFile(t, issuertest.Set(t, k)), "ES256")
+	good := configOf(issuertest.File(t, issuertest.Set(t, k)), "ES256")
 	for name, change := range map[string]func(*issuer.Config){
 		"no issuer":         func(c *issuer.Config) { c.Issuer = "" },
 		"no audience":       func(c *issuer.Config) { c.Audience = "" },
@@ -144,7 +137,7 @@ func TestNewRefuses(t *testing.T) {
 		"a password":        func(c *issuer.Config) { c.JWKSFile, c.JWKSURL = "", "https://u:p@id.example/keys" },
 		"a missing file":    func(c *issuer.Config) { c.JWKSFile += "x" },
 		"a folder":          func(c *issuer.Config) { c.JWKSFile = filepath.Dir(c.JWKSFile) },
-		"a file of no keys": func(c *issuer.Config) { c.JWKSFile = keyFile(t, []byte(`{"keys":[]}`)) },
+		"a file of no keys": func(c *issuer.Config) { c.JWKSFile = issuertest.File(t, []byte(`{"keys":[]}`)) },
 	} {
 		c := good
 		change(&c)
@@ -162,7 +155,7 @@ func TestNewRefuses(t *testing.T) {
 func TestPrepare(t *testing.T) {
 	t.Parallel()
 	k := issuertest.NewKey(t, "k", "ES256")
-	c := configOf(keyFile(t, issuertest.Set(t, k)), "ES256")
+	c := configOf(issuertest.File(t, issuertest.Set(t, k)), "ES256")
 	v := newVerifier(t, issuer.Options{Now: start})
 	token := k.Sign(issuertest.Claims(self, audience, start()))
 	want := func(when, result string) {

@@ -64,7 +64,7 @@ func TestSets(t *testing.T) {
 		{"too many", make([]any, 101), ec, bad},
 	} {
 		set := issuertest.Set(t, tt.keys...)
-		v, err := issuer.New([]issuer.Config{configOf(keyFile(t, set), issuer.Algorithms()...)}, issuer.Options{Now: start})
+		v, err := issuer.New([]issuer.Config{configOf(issuertest.File(t, set), issuer.Algorithms()...)}, issuer.Options{Now: start})
 		if err != nil {
 			if tt.want != bad {
 				t.Errorf("%s: %v", tt.name, err)
@@ -110,7 +110,7 @@ func TestSetsThatAreNone(t *testing.T) {
 		"10 MB":                 fmt.Appendf(nil, `{"keys":[%s],"pad":%q}`, key, strings.Repeat("x", 10<<20)),
 		"deep":                  []byte(`{"keys":[` + strings.Repeat("[", 20_000)),
 	} {
-		if _, err := issuer.New([]issuer.Config{configOf(keyFile(t, raw), "ES256")}, issuer.Options{}); err == nil {
+		if _, err := issuer.New([]issuer.Config{configOf(issuertest.File(t, raw), "ES256")}, issuer.Options{}); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
@@ -132,7 +132,7 @@ func TestNoKeyID(t *testing.T) {
 		{"two", []any{nameless(a), nameless(b)}, "key_ambiguous"},
 		{"none of its kind", []any{rsaKey}, "algorithm"},
 	} {
-		v := newVerifier(t, issuer.Options{Now: start}, configOf(keyFile(t, issuertest.Set(t, tt.keys...)), "ES256", "RS256"))
+		v := newVerifier(t, issuer.Options{Now: start}, configOf(issuertest.File(t, issuertest.Set(t, tt.keys...)), "ES256", "RS256"))
 		if got := reason(t, v, a.Sign(issuertest.Claims(self, audience, start()), map[string]any{"kid": nil})); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}

@@ -13,6 +13,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +122,16 @@ func Set(t testing.TB, keys ...any) []byte {
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// File writes a set into a file of the test's.
+func File(t testing.TB, set []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(name, set, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // Server is an issuer's server: its URL is the issuer, and its set is at
