@@ -58,6 +58,9 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 	if err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("vault: %s: %w", call.Operation, err)
+	}
 	if e := c.health.admit(call.Operation); e != nil {
 		return e
 	}

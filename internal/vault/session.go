@@ -65,6 +65,9 @@ func (c *Client) loggedIn(ctx, parent context.Context) (*session, error) {
 	case c.login <- struct{}{}:
 	case <-ctx.Done():
 		c.health.abandon()
+		if parent.Err() != nil {
+			return nil, fmt.Errorf("vault: login: %w", parent.Err())
+		}
 		return nil, &Error{Kind: Timeout, Operation: "login", Err: errors.New("another login is under way")}
 	}
 	defer func() { <-c.login }()
