@@ -82,7 +82,9 @@ type Key struct {
 
 // Version is one version of a key.
 type Version struct {
-	Number  uint32
+	Number uint32
+	// Created is when the version was made; zero where the backend does not
+	// tell, as Vault does not of HMAC keys.
 	Created time.Time
 	// Public is an ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey; nil
 	// for a symmetric key.

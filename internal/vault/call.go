@@ -13,6 +13,9 @@ import (
 )
 
 const (
+	// MaxPatience bounds every call.
+	MaxPatience = 10 * time.Second
+
 	maxRetries = 2
 	retryWait  = 50 * time.Millisecond
 )
@@ -38,6 +41,9 @@ type Call struct {
 	Path string
 	// Body is encoded as JSON with Put; nil: an empty object.
 	Body any
+	// Patience is the bound of this call where Options.Timeout is too short
+	// for what Vault has to do, such as making an RSA key; at most MaxPatience.
+	Patience time.Duration
 	// Once says that the call must not be made again when it may have taken
 	// effect.
 	Once bool
@@ -64,7 +70,7 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 	if e := c.health.admit(call.Operation); e != nil {
 		return e
 	}
-	bound, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	bound, cancel := context.WithTimeout(ctx, max(c.o.Timeout, min(call.Patience, MaxPatience)))
 	defer cancel()
 	started := c.o.Now()
 	e, err := c.attempt(bound, ctx, call, body, out)

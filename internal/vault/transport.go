@@ -54,7 +54,7 @@ func newTransport(o *Options) (*http.Transport, error) {
 		DialContext:           (&net.Dialer{Timeout: o.Timeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   o.Timeout,
-		ResponseHeaderTimeout: o.Timeout,
+		ResponseHeaderTimeout: max(o.Timeout, MaxPatience), // contexts end sooner
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConns:          idleConns,
 		MaxIdleConnsPerHost:   idleConns,

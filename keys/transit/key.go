@@ -186,7 +186,7 @@ func (b *Backend) Ensure(ctx context.Context, name string, t keys.Type) (key key
 		if t == keys.HMAC {
 			body["key_size"] = keys.DataKeySize
 		}
-		if err := b.call(ctx, vault.Call{Operation: "key_create", Method: vault.Put, Path: "keys/" + name, Body: body}, nil); err != nil {
+		if err := b.call(ctx, vault.Call{Operation: "key_create", Method: vault.Put, Path: "keys/" + name, Body: body, Patience: vault.MaxPatience}, nil); err != nil {
 			return key, false, unexplained(err)
 		}
 		created = true
@@ -222,7 +222,7 @@ func (b *Backend) Rotate(ctx context.Context, name string) (keys.Key, error) {
 	if err != nil {
 		return keys.Key{}, err
 	}
-	err = b.call(ctx, vault.Call{Operation: "key_rotate", Method: vault.Put, Path: "keys/" + name + "/rotate", Once: true}, nil)
+	err = b.call(ctx, vault.Call{Operation: "key_rotate", Method: vault.Put, Path: "keys/" + name + "/rotate", Patience: vault.MaxPatience, Once: true}, nil)
 	if err != nil && m.Imported && vault.KindOf(err) == vault.Refused {
 		return keys.Key{}, fmt.Errorf("key %s was imported, and its next version is too: %w", name, keys.ErrUnsupported)
 	}

@@ -2,6 +2,7 @@ package transit
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 
@@ -18,7 +19,7 @@ type message struct {
 func signing(t keys.Type, alg keys.Algorithm) (map[string]any, error) {
 	// jws: r and s of fixed length, and base64url without padding (RFC 7515,
 	// appendix A.3); Vault's default is ASN.1.
-	body := map[string]any{"marshaling_algorithm": "jws", "hash_algorithm": "sha2-256", "prehashed": false}
+	body := map[string]any{"marshaling_algorithm": "jws", "hash_algorithm": "sha2-256", "prehashed": t != keys.Ed25519}
 	rsa := t == keys.RSA2048 || t == keys.RSA3072 || t == keys.RSA4096
 	switch {
 	case alg == keys.EdDSA && t == keys.Ed25519, alg == keys.ES256 && t == keys.ECDSAP256:
@@ -42,7 +43,18 @@ func (b *Backend) Sign(ctx context.Context, name string, version uint32, alg key
 	if err != nil {
 		return nil, err
 	}
-	return b.tag(ctx, "sign", "sign/"+name, name, version, body, messages)
+	if size(messages) > keys.MaxMessage {
+		return nil, tooLong(messages)
+	}
+	if t != keys.Ed25519 { // which hashes what it signs with its own secret (RFC 8032, section 5.1.6)
+		hashed := make([][]byte, len(messages))
+		for i, m := range messages {
+			sum := sha256.Sum256(m)
+			hashed[i] = sum[:]
+		}
+		messages = hashed
+	}
+	return b.tag(ctx, name, version, messages, request[message]{operation: "sign", path: "sign/" + name, body: body, perCall: perCall(t)})
 }
 
 // MAC implements keys.Signer.
@@ -50,7 +62,21 @@ func (b *Backend) MAC(ctx context.Context, name string, version uint32, messages
 	if err := b.makesMACs(ctx, name); err != nil {
 		return nil, err
 	}
-	return b.tag(ctx, "hmac", "hmac/"+name+"/sha2-256", name, version, map[string]any{}, messages)
+	if size(messages) > keys.MaxMessage {
+		return nil, tooLong(messages)
+	}
+	return b.tag(ctx, name, version, messages, request[message]{operation: "hmac", path: "hmac/" + name + "/sha2-256", body: map[string]any{}, perCall: maxItems})
+}
+
+func size(messages [][]byte) (n int) {
+	for _, m := range messages {
+		n += len(m)
+	}
+	return n
+}
+
+func tooLong(messages [][]byte) error {
+	return fmt.Errorf("messages of %d bytes: %w", size(messages), keys.ErrUnsupported)
 }
 
 func (b *Backend) makesMACs(ctx context.Context, name string) error {
@@ -63,20 +89,16 @@ func (b *Backend) makesMACs(ctx context.Context, name string) error {
 
 // tag signs messages, or makes their MACs. The version is sent, always: what is
 // signed may name it, and a rotation could come between.
-func (b *Backend) tag(ctx context.Context, operation, path, name string, version uint32, body map[string]any, messages [][]byte) ([]keys.Tag, error) {
+func (b *Backend) tag(ctx context.Context, name string, version uint32, messages [][]byte, r request[message]) ([]keys.Tag, error) {
 	if len(messages) == 0 {
 		return nil, nil
 	}
-	inputs, size := make([]message, len(messages)), 0
+	r.items = make([]message, len(messages))
 	for i, m := range messages {
-		inputs[i].Input = append([]byte{}, m...) // never nil, which is null in JSON
-		size += len(m)
+		r.items[i].Input = append([]byte{}, m...) // never nil, which is null in JSON
 	}
-	if size > keys.MaxMessage {
-		return nil, fmt.Errorf("%d bytes to sign: %w", size, keys.ErrUnsupported)
-	}
-	body["batch_input"], body["key_version"] = inputs, version
-	results, err := b.batch(ctx, operation, path, body, len(inputs))
+	r.body["key_version"] = version
+	results, err := batch(ctx, b, r)
 	if refused(err) || err == nil && anyFailed(results) {
 		if disallowed := b.disallowed(ctx, name, version); disallowed != nil {
 			return nil, disallowed
@@ -86,8 +108,8 @@ func (b *Backend) tag(ctx context.Context, operation, path, name string, version
 		return nil, unexplained(err)
 	}
 	tags := make([]keys.Tag, len(results))
-	for i, r := range results {
-		tags[i] = readTag(r, operation, version)
+	for i, res := range results {
+		tags[i] = readTag(res, r.operation, version)
 	}
 	return tags, nil
 }
@@ -135,7 +157,7 @@ func (b *Backend) VerifyMAC(ctx context.Context, name string, checks []keys.MACC
 	for i, c := range checks {
 		inputs[i] = message{Input: append([]byte{}, c.Message...), HMAC: format(c.Tag.Version, c.Tag.Bytes, base64.StdEncoding)}
 	}
-	results, err := b.batch(ctx, "verify", "verify/"+name+"/sha2-256", map[string]any{"batch_input": inputs}, len(inputs))
+	results, err := batch(ctx, b, request[message]{operation: "verify", path: "verify/" + name + "/sha2-256", body: map[string]any{}, items: inputs, perCall: maxItems})
 	if err != nil {
 		return nil, b.explain(ctx, name, err)
 	}

@@ -123,10 +123,52 @@ type result struct {
 	Error      string `json:"error"`
 }
 
-// batch makes one call with several items. A batch of which every item failed
-// is an error to Vault and none here: each item has its own.
-func (b *Backend) batch(ctx context.Context, operation, path string, body map[string]any, items int) ([]result, error) {
-	body["partial_failure_response_code"] = 200 // one bad item costs all results otherwise
+// maxItems and maxSlow are the items of one call to Vault. OpenBao takes 1,000
+// strings in a request, the names of members included; and a call with RSA keys
+// of 5 ms an item has to end in time.
+const (
+	maxItems = 200
+	maxSlow  = 50
+)
+
+// perCall is how many items of a key of that type go into one call.
+func perCall(t keys.Type) int {
+	switch t {
+	case keys.RSA2048, keys.RSA3072, keys.RSA4096:
+		return maxSlow
+	}
+	return maxItems
+}
+
+// request is a call with several items.
+type request[T any] struct {
+	operation, path string
+	body            map[string]any // what is beside the items
+	items           []T
+	perCall         int
+}
+
+// batch makes as many calls as the items need, one after the other, and gives
+// one result for each item.
+func batch[T any](ctx context.Context, b *Backend, r request[T]) ([]result, error) {
+	r.body["partial_failure_response_code"] = 200 // one bad item costs all results otherwise
+	results := make([]result, 0, len(r.items))
+	for rest := r.items; len(rest) > 0; {
+		part := rest[:min(len(rest), r.perCall)]
+		rest = rest[len(part):]
+		r.body["batch_input"] = part
+		got, err := b.some(ctx, r.operation, r.path, r.body, len(part))
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, got...)
+	}
+	return results, nil
+}
+
+// some makes one call with several items. A batch of which every item failed is
+// an error to Vault and none here: each item has its own.
+func (b *Backend) some(ctx context.Context, operation, path string, body map[string]any, items int) ([]result, error) {
 	var out struct {
 		Results []result `json:"batch_results"`
 	}

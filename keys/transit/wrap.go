@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,10 +44,10 @@ func parse(text string, encoding *base64.Encoding) (version uint32, b []byte, er
 }
 
 // wraps checks that the key can wrap data keys bound to the contexts.
-func (b *Backend) wraps(ctx context.Context, name string, contexts func(yield func([]byte) bool)) error {
+func (b *Backend) wraps(ctx context.Context, name string, contexts iter.Seq[[]byte]) (keys.Type, error) {
 	t, err := b.typeOf(ctx, name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var bound bool
 	switch t {
@@ -53,32 +55,26 @@ func (b *Backend) wraps(ctx context.Context, name string, contexts func(yield fu
 		bound = true
 	case keys.RSA2048, keys.RSA3072, keys.RSA4096:
 	default:
-		return fmt.Errorf("key %s of type %s wraps no data keys: %w", name, t, keys.ErrUnsupported)
+		return "", fmt.Errorf("key %s of type %s wraps no data keys: %w", name, t, keys.ErrUnsupported)
 	}
 	for c := range contexts {
 		switch {
 		case bound && len(c) == 0:
-			return fmt.Errorf("key %s of type %s without a context: %w", name, t, keys.ErrUnsupported)
+			return "", fmt.Errorf("key %s of type %s without a context: %w", name, t, keys.ErrUnsupported)
 		case !bound && len(c) != 0, len(c) > keys.MaxContext:
-			return fmt.Errorf("key %s of type %s with a context of %d bytes: %w", name, t, len(c), keys.ErrUnsupported)
+			return "", fmt.Errorf("key %s of type %s with a context of %d bytes: %w", name, t, len(c), keys.ErrUnsupported)
 		}
 	}
-	return nil
+	return t, nil
 }
 
 // DataKeys implements keys.Wrapper. The data keys are made here, and one call
-// wraps them all.
+// wraps many of them.
 func (b *Backend) DataKeys(ctx context.Context, name string, contexts [][]byte) ([]keys.DataKey, error) {
 	if len(contexts) == 0 {
 		return nil, nil
 	}
-	err := b.wraps(ctx, name, func(yield func([]byte) bool) {
-		for _, c := range contexts {
-			if !yield(c) {
-				return
-			}
-		}
-	})
+	t, err := b.wraps(ctx, name, slices.Values(contexts))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +86,7 @@ func (b *Backend) DataKeys(ctx context.Context, name string, contexts [][]byte) 
 		}
 		items[i] = item{Plaintext: made[i].Plaintext, Context: c}
 	}
-	results, err := b.batch(ctx, "encrypt", "encrypt/"+name, map[string]any{"batch_input": items}, len(items))
+	results, err := batch(ctx, b, request[item]{operation: "encrypt", path: "encrypt/" + name, body: map[string]any{}, items: items, perCall: perCall(t)})
 	if err != nil {
 		return nil, b.explain(ctx, name, err)
 	}
@@ -117,10 +113,9 @@ func (b *Backend) explain(ctx context.Context, name string, err error) error {
 	return unexplained(err)
 }
 
-// open hands wrapped keys to Vault and gives the results of those that could be
-// handed over, by their place.
+// open hands wrapped keys to Vault.
 func (b *Backend) open(ctx context.Context, operation, name string, sealed []keys.Sealed) ([]result, error) {
-	err := b.wraps(ctx, name, func(yield func([]byte) bool) {
+	t, err := b.wraps(ctx, name, func(yield func([]byte) bool) {
 		for _, s := range sealed {
 			if !yield(s.Context) {
 				return
@@ -134,7 +129,7 @@ func (b *Backend) open(ctx context.Context, operation, name string, sealed []key
 	for i, s := range sealed {
 		items[i] = item{Ciphertext: format(s.Version, s.Blob, base64.StdEncoding), Context: s.Context}
 	}
-	results, err := b.batch(ctx, operation, operation+"/"+name, map[string]any{"batch_input": items}, len(items))
+	results, err := batch(ctx, b, request[item]{operation: operation, path: operation + "/" + name, body: map[string]any{}, items: items, perCall: perCall(t)})
 	if err != nil {
 		return nil, b.explain(ctx, name, err)
 	}
@@ -184,10 +179,14 @@ func (b *Backend) Unwrap(ctx context.Context, name string, sealed []keys.Sealed)
 	}
 	opened := make([]keys.Opened, len(results))
 	for i, r := range results {
-		if opened[i].Err = errs[i]; errs[i] == nil {
+		switch {
+		case errs[i] == nil && len(r.Plaintext) == keys.DataKeySize:
 			opened[i].Plaintext = r.Plaintext
 			continue
+		case errs[i] == nil: // the key wrapped something that is no data key
+			errs[i] = keys.ErrInvalid
 		}
+		opened[i].Err = errs[i]
 		clear(r.Plaintext)
 	}
 	return opened, nil
