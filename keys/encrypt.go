@@ -68,6 +68,7 @@ type batch struct {
 	class  Class
 	typ    Type
 	groups []*group
+	epoch  uint64 // of the cache, before the backend was last asked for data keys
 	// of an RSA key, until the MACs are made
 	pending []pending
 }
@@ -120,12 +121,12 @@ func (r *Ring) group(values []Value, results []Encrypted) []*batch {
 			continue
 		}
 		key := groupKey{v.Class, scope(v.Class, &v.Context)}
-		if last != nil && key == lastKey && v.Class != TopSecret {
+		if last != nil && key == lastKey && r.fits(last, v) {
 			last.items, last.bytes = append(last.items, i), last.bytes+int64(len(v.Data))
 			continue
 		}
 		g := groups[key]
-		if g == nil || v.Class == TopSecret {
+		if g == nil || !r.fits(g, v) {
 			g = &group{context: v.Context}
 			groups[key] = g
 			b := batches[v.Class]
@@ -140,6 +141,11 @@ func (r *Ring) group(values []Value, results []Encrypted) []*batch {
 		last, lastKey = g, key
 	}
 	return ordered
+}
+
+// fits tells whether a value may share the data key of a group.
+func (r *Ring) fits(g *group, v *Value) bool {
+	return v.Class != TopSecret && int64(len(g.items)) < r.sealing.maxUses && g.bytes+int64(len(v.Data)) <= maxKeyBytes
 }
 
 func checkValue(v *Value) error {
@@ -181,7 +187,6 @@ func (r *Ring) sharedKey(ctx context.Context, by By, b *batch, g *group, keep ti
 	k := cacheKey{keyID: b.id, tenant: g.context.Tenant}
 	uses := int64(len(g.items))
 	for {
-		epoch := r.sealing.current()
 		dek, f, pilot := r.sealing.board(k, uses, g.bytes)
 		if dek != nil {
 			r.metrics.hit("encrypt")
@@ -194,7 +199,7 @@ func (r *Ring) sharedKey(ctx context.Context, by By, b *batch, g *group, keep ti
 				f.dek, err = deks[0].dek, deks[0].err
 			}
 			f.err = err
-			r.sealing.land(k, f, keep, epoch, uses, g.bytes)
+			r.sealing.land(k, f, keep, b.epoch, uses, g.bytes)
 			return f.dek, f.err
 		}
 		if _, err := f.wait(ctx); err != nil && (ctx.Err() != nil || !isContext(err)) {
@@ -223,6 +228,7 @@ func (r *Ring) newKeys(ctx context.Context, by By, b *batch, groups []*group) ([
 	}
 	var made []DataKey
 	err := r.withKey(ctx, by, b.id, b.typ, func() (err error) {
+		b.epoch = r.sealing.current()
 		made, err = r.backend.DataKeys(ctx, b.id, contexts)
 		return err
 	})

@@ -58,6 +58,9 @@ type Options struct {
 	// encrypt and of those that decrypt each; 0: 10,000 and 64 MiB.
 	CacheEntries int
 	CacheBytes   int64
+	// DataKeyUses is the number of values that one data key encrypts; 0, or
+	// more: 2^20.
+	DataKeyUses int64
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Rand is where nonces come from; nil: crypto/rand.
@@ -134,6 +137,9 @@ func New(b Backend, s Store, rec Recorder, o Options) (*Ring, error) {
 		sealing: newCache(o.CacheEntries, o.CacheBytes, o.Now),
 		opening: newCache(o.CacheEntries, o.CacheBytes, o.Now),
 		infos:   map[string]*info{}, ready: map[string]bool{},
+	}
+	if o.DataKeyUses > 0 {
+		r.sealing.maxUses = min(o.DataKeyUses, maxUses)
 	}
 	r.opening.maxUses, r.opening.maxBytes = 1<<62, 1<<62 // opening wears no key out
 	r.metrics = newMetrics(r)

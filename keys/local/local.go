@@ -13,14 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/verdict-pdp/verdict/internal/filelock"
 	"github.com/verdict-pdp/verdict/keys"
 )
 
@@ -28,15 +27,18 @@ import (
 type Options struct {
 	// Now is the clock of the versions' creation; nil: time.Now.
 	Now func() time.Time
+	// Command of this process, which another one that wants the folder is told.
+	Command string
 }
 
 // Backend is a keys.Backend. Close lets the folder go; what is called later
 // returns an *keys.UnavailableError.
 type Backend struct {
-	dir    string
-	master Master
-	now    func() time.Time
-	lock   *os.File
+	dir     string
+	master  Master
+	now     func() time.Time
+	command string
+	lock    *filelock.Lock
 
 	change  sync.Mutex // held while a key is made or changed
 	masters []masterKey
@@ -60,7 +62,7 @@ func Open(dir string, m Master, o Options) (*Backend, error) {
 	if err := openDir(dir); err != nil {
 		return nil, fmt.Errorf("open the key folder: %w", err)
 	}
-	b := &Backend{dir: dir, master: m, now: o.Now, entries: map[string]*entry{}}
+	b := &Backend{dir: dir, master: m, now: o.Now, command: o.Command, entries: map[string]*entry{}}
 	if err := b.open(); err != nil {
 		_ = b.Close() // the error that counts is the other one
 		return nil, fmt.Errorf("open the key folder %s: %w", dir, err)
@@ -70,12 +72,9 @@ func Open(dir string, m Master, o Options) (*Backend, error) {
 }
 
 func (b *Backend) open() (err error) {
-	b.lock, err = os.OpenFile(filepath.Join(b.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	b.lock, err = filelock.Acquire(filelock.Options{Path: filepath.Join(b.dir, "lock"), What: "the key folder", Command: b.command})
 	if err != nil {
 		return err
-	}
-	if err := syscall.Flock(int(b.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another process uses it: %w", err)
 	}
 	if b.masters, err = b.master.read(b.dir, rand.Reader); err != nil {
 		return err
@@ -97,7 +96,7 @@ func (b *Backend) Close() error {
 	if b.lock == nil {
 		return nil
 	}
-	err := b.lock.Close()
+	err := b.lock.Release()
 	b.lock = nil
 	return err
 }
