@@ -80,7 +80,7 @@ cover: ## line coverage, as bin/cover.html
 	@$(GO) tool cover -func=bin/cover.out | tail -n 1
 
 docs: ## write the pages that are made from the code
-	$(GO) test ./cmd/verdict -run TestDocs -update
+	$(GO) test ./cmd/verdict -run 'TestDocs|TestOpenAPIFile' -update
 
 clean: ## remove what build and cover wrote
 	rm -rf bin

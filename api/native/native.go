@@ -52,6 +52,8 @@ type Options struct {
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
 	Limits   Limits // of previews
+	// OpenAPI is the description of all routes; nil: it is not served.
+	OpenAPI []byte
 	// Stopping ends streams when it is closed; nil: only their requests do.
 	Stopping <-chan struct{}
 	Logger   zerolog.Logger
@@ -86,6 +88,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	get("/api/v1/audit/records", api.ClassAudit, s.records)
 	get("/api/v1/audit/records/{seq}", api.ClassAudit, s.record)
 	get("/api/v1/audit/verify", api.ClassAudit, s.verify)
+	if s.o.OpenAPI != nil {
+		get("/api/v1/openapi.json", api.ClassWellKnown, s.openapi)
+	}
 	if s.o.Previews != nil {
 		r.With(require(api.Route{Class: api.ClassQuery, Handler: "api/v1"})).Post("/api/v1/preview", s.preview)
 	}
@@ -93,6 +98,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 		s.mountBundles(r, require)
 	}
 }
+
+// openapi answers GET /api/v1/openapi.json.
+func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.o.OpenAPI) }
 
 // status answers what the server is doing.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {

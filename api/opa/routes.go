@@ -12,6 +12,24 @@ import (
 // hotPrefix is the path of the decisions that do not go through the router.
 const hotPrefix = "/v1/data/"
 
+// routes takes the routes of the API; an http.ServeMux does.
+type routes interface {
+	Handle(pattern string, h http.Handler)
+}
+
+// patterns are routes by their names alone.
+type patterns []string
+
+// Handle implements routes.
+func (p *patterns) Handle(pattern string, _ http.Handler) { *p = append(*p, pattern) }
+
+// Patterns lists the routes as http.ServeMux writes them, each with its method.
+func (s *Server) Patterns(require Require) []string {
+	var all patterns
+	s.routeAll(&all, require)
+	return all
+}
+
 // Mount puts the API behind everything else that a router has: what no other
 // route takes is OPA's, or is answered with 404.
 func (s *Server) Mount(r chi.Router, require Require) { r.NotFound(s.Handler(require).ServeHTTP) }
@@ -27,13 +45,7 @@ func (s *Server) MountDiagnostic(r chi.Router, require Require) {
 // Handler returns the API's routes.
 func (s *Server) Handler(require Require) http.Handler {
 	mux := http.NewServeMux()
-	s.routeHealth(mux, require)
-	s.routeDecisions(mux, require)
-	s.routeWrites(mux, require)
-	s.routeQuestions(mux, require)
-	s.route(mux, require, api.ClassStatus, "v1/config", s.config, "GET /v1/config")
-	s.route(mux, require, api.ClassStatus, "v1/status", s.status, "GET /v1/status")
-	s.route(mux, require, api.ClassQuery, "index", s.index, "GET /{$}")
+	s.routeAll(mux, require)
 	for _, pattern := range []string{
 		"/v0/data", "/v0/data/{path...}", "/v1/data", "/v1/data/{path...}",
 		"/v1/batch/data", "/v1/batch/data/{path...}", "/v1/policies", "/v1/policies/{path...}",
@@ -42,7 +54,7 @@ func (s *Server) Handler(require Require) http.Handler {
 		mux.Handle(pattern, orthodox(methodNotAllowed))
 	}
 	hot := s.guarded(require, api.ClassDecide, "v1/data", s.dataPost)
-	routes := s.guard(require, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	guarded := s.guard(require, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && isPlain(r) {
 			hot.ServeHTTP(w, r)
 			return
@@ -53,11 +65,21 @@ func (s *Server) Handler(require Require) http.Handler {
 		if compressible(r) {
 			s.vary(w.Header())
 		}
-		routes.ServeHTTP(w, r)
+		guarded.ServeHTTP(w, r)
 	})
 }
 
-func (s *Server) routeHealth(mux *http.ServeMux, require Require) {
+func (s *Server) routeAll(mux routes, require Require) {
+	s.routeHealth(mux, require)
+	s.routeDecisions(mux, require)
+	s.routeWrites(mux, require)
+	s.routeQuestions(mux, require)
+	s.route(mux, require, api.ClassStatus, "v1/config", s.config, "GET /v1/config")
+	s.route(mux, require, api.ClassStatus, "v1/status", s.status, "GET /v1/status")
+	s.route(mux, require, api.ClassQuery, "index", s.index, "GET /{$}")
+}
+
+func (s *Server) routeHealth(mux routes, require Require) {
 	s.route(mux, require, api.ClassHealth, "health", s.health, "GET /health")
 	s.route(mux, require, api.ClassHealth, "health", s.healthPolicy, "GET /health/{path...}")
 	if s.options.Metrics != nil {
@@ -67,7 +89,7 @@ func (s *Server) routeHealth(mux *http.ServeMux, require Require) {
 	}
 }
 
-func (s *Server) routeDecisions(mux *http.ServeMux, require Require) {
+func (s *Server) routeDecisions(mux routes, require Require) {
 	decide := func(label string, h http.HandlerFunc, patterns ...string) {
 		s.route(mux, require, api.ClassDecide, label, h, patterns...)
 	}
@@ -78,7 +100,7 @@ func (s *Server) routeDecisions(mux *http.ServeMux, require Require) {
 	decide("index", s.defaultPost, "POST /{$}")
 }
 
-func (s *Server) routeQuestions(mux *http.ServeMux, require Require) {
+func (s *Server) routeQuestions(mux routes, require Require) {
 	s.route(mux, require, api.ClassQuery, "v1/query", s.queryGet, "GET /v1/query")
 	s.route(mux, require, api.ClassQuery, "v1/query", s.queryPost, "POST /v1/query")
 	s.route(mux, require, api.ClassQuery, "v1/compile", s.compilePost, "POST /v1/compile")
@@ -86,7 +108,7 @@ func (s *Server) routeQuestions(mux *http.ServeMux, require Require) {
 		"POST /v1/compile/{path...}", "GET /v1/compile/{path...}")
 }
 
-func (s *Server) routeWrites(mux *http.ServeMux, require Require) {
+func (s *Server) routeWrites(mux routes, require Require) {
 	data := func(h http.HandlerFunc, patterns ...string) {
 		s.route(mux, require, api.ClassDataWrite, "v1/data", s.ifWritable(h), patterns...)
 	}
@@ -102,7 +124,7 @@ func (s *Server) routeWrites(mux *http.ServeMux, require Require) {
 	policies(api.ClassPolicyWrite, s.ifWritable(s.policyDelete), "DELETE /v1/policies/{path...}")
 }
 
-func (s *Server) route(mux *http.ServeMux, require Require, class api.Class, label string, h http.HandlerFunc, patterns ...string) {
+func (s *Server) route(mux routes, require Require, class api.Class, label string, h http.HandlerFunc, patterns ...string) {
 	wrapped := s.guarded(require, class, label, h)
 	for _, pattern := range patterns {
 		mux.Handle(pattern, wrapped)

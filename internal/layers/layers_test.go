@@ -32,6 +32,7 @@ func module() layers.Table {
 			{Path: "api/extauthz", Row: 8},
 			{Path: "api/forwardauth", Row: 8},
 			{Path: "api/native", Row: 8},
+			{Path: "api/openapi", Row: 8},
 			{Path: "api/bundleserver", Row: 8},
 			{Path: "api/oauth", Row: 8},
 			{Path: "api/scim", Row: 8},
