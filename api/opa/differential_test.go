@@ -164,6 +164,9 @@ func (p pair) same(t *testing.T, q probe) {
 		if name == "Content-Encoding" && strings.Contains(q.target, "instrument") {
 			continue // it depends on the length, and so on the timers that are there
 		}
+		if name == "Allow" && got.status == http.StatusMethodNotAllowed && len(want.header.Values(name)) == 0 {
+			continue // OPA leaves it out in places, HTTP wants it
+		}
 		if w, g := want.header.Values(name), got.header.Values(name); !slices.Equal(w, g) {
 			t.Errorf("%v\nheader %s: %q, OPA answers %q", q, name, g, w)
 		}

@@ -17,6 +17,32 @@ type routes interface {
 	Handle(pattern string, h http.Handler)
 }
 
+// table is the router of the API. What it answers with 405 names the methods of
+// the path (RFC 9110, section 15.5.6).
+type table struct {
+	mux     *http.ServeMux
+	methods map[string][]string // by path; complete before a request comes
+}
+
+func newTable() *table { return &table{mux: http.NewServeMux(), methods: map[string][]string{}} }
+
+// Handle implements routes. A pattern without a method is for the methods that
+// the path does not have.
+func (t *table) Handle(pattern string, h http.Handler) {
+	method, path, ok := strings.Cut(pattern, " ")
+	if !ok {
+		method, path = "", pattern
+	} else {
+		t.methods[path] = append(t.methods[path], method)
+	}
+	t.mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if method == "" || r.Method == http.MethodHead {
+			w.Header().Set("Allow", strings.Join(t.methods[path], ", "))
+		}
+		h.ServeHTTP(w, r)
+	}))
+}
+
 // patterns are routes by their names alone.
 type patterns []string
 
@@ -37,29 +63,34 @@ func (s *Server) Mount(r chi.Router, require Require) { r.NotFound(s.Handler(req
 // MountDiagnostic puts on a router what a diagnostic listener shows: health and
 // metrics.
 func (s *Server) MountDiagnostic(r chi.Router, require Require) {
-	mux := http.NewServeMux()
-	s.routeHealth(mux, require)
-	r.NotFound(s.guard(require, mux).ServeHTTP)
+	t := newTable()
+	s.routeHealth(t, require)
+	r.NotFound(s.guard(require, t.mux).ServeHTTP)
 }
 
 // Handler returns the API's routes.
 func (s *Server) Handler(require Require) http.Handler {
-	mux := http.NewServeMux()
-	s.routeAll(mux, require)
+	t := newTable()
+	s.routeAll(t, require)
 	for _, pattern := range []string{
 		"/v0/data", "/v0/data/{path...}", "/v1/data", "/v1/data/{path...}",
 		"/v1/batch/data", "/v1/batch/data/{path...}", "/v1/policies", "/v1/policies/{path...}",
 		"/v1/query", "/v1/query/{path...}",
 	} {
-		mux.Handle(pattern, orthodox(methodNotAllowed))
+		t.Handle(pattern, orthodox(methodNotAllowed))
 	}
+	// OPA redirects it to the path with a slash, and that back.
+	t.mux.Handle("GET /v1/compile", orthodox(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", http.MethodPost)
+		methodNotAllowed(w, r)
+	}))
 	hot := s.guarded(require, api.ClassDecide, "v1/data", s.dataPost)
 	guarded := s.guard(require, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && isPlain(r) {
 			hot.ServeHTTP(w, r)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		t.mux.ServeHTTP(w, r)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if compressible(r) {
@@ -156,6 +187,7 @@ func orthodox(next http.HandlerFunc) http.Handler {
 		case r.Method == http.MethodHead:
 			w.WriteHeader(http.StatusMethodNotAllowed)
 		case path != "/" && strings.HasSuffix(path, "/"):
+			w.Header().Del("Allow")
 			http.Redirect(w, r, strings.TrimSuffix(path, "/"), http.StatusMovedPermanently)
 		default:
 			next(w, r)

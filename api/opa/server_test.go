@@ -162,3 +162,24 @@ func (s *stand) records(t testing.TB, text string) []string {
 	}
 	return found
 }
+
+// TestAllow wants the methods of a path in each 405.
+func TestAllow(t *testing.T) {
+	s := newStand(t, opa.Options{PolicyWrites: true})
+	for _, tt := range [][3]string{
+		{"PUT", "/v0/data/a", "POST"},
+		{"DELETE", "/v1/data", "POST, GET, PUT, PATCH"},
+		{"HEAD", "/v1/data/a", "POST, GET, PUT, PATCH, DELETE"},
+		{"GET", "/v1/compile", "POST"},
+		{"PUT", "/v1/query", "GET, POST"},
+		{"PATCH", "/v1/policies/a", "GET, PUT, DELETE"},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(tt[0], tt[1], nil)
+		r.Header.Set("Authorization", bearer)
+		s.handler.ServeHTTP(w, r)
+		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != tt[2] {
+			t.Errorf("%s %s: %d, Allow %q, want %q", tt[0], tt[1], w.Code, w.Header().Get("Allow"), tt[2])
+		}
+	}
+}
