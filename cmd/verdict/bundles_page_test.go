@@ -18,6 +18,9 @@ func TestBundlesPage(t *testing.T) { runPage(t, "bundles.md", 8) }
 // TestPreviewPage does so with docs/preview.md.
 func TestPreviewPage(t *testing.T) { runPage(t, "preview.md", 6) }
 
+// TestHTTPPage does so with docs/http-api.md.
+func TestHTTPPage(t *testing.T) { runPage(t, "http-api.md", 2) }
+
 // runPage runs a page's commands, at least so many, against a server like that
 // of make run.
 func runPage(t *testing.T, page string, least int) {
