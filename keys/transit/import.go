@@ -49,7 +49,7 @@ func (b *Backend) Import(ctx context.Context, name string, t keys.Type, material
 	if body["ciphertext"], err = b.wrapMaterial(ctx, material); err != nil {
 		return keys.Key{}, err
 	}
-	err = b.call(ctx, vault.Call{Operation: "key_" + path, Method: vault.Put, Path: "keys/" + name + "/" + path, Body: body, Once: true}, nil)
+	err = b.call(ctx, vault.Call{Operation: "key_" + path, Method: vault.Put, Path: "keys/" + name + "/" + path, Body: body, Patience: vault.MaxPatience, Once: true}, nil)
 	if vault.KindOf(err) == vault.Refused {
 		return keys.Key{}, fmt.Errorf("%w: %w", keys.ErrInvalidMaterial, err)
 	}
@@ -108,11 +108,12 @@ func (b *Backend) wrapMaterial(ctx context.Context, material []byte) ([]byte, er
 	return append(sealed, wrapped...), nil
 }
 
+// wrappingKey asks for the wrapping key, which Vault makes when it is first asked.
 func (b *Backend) wrappingKey(ctx context.Context) (*rsa.PublicKey, error) {
 	var out struct {
 		Public string `json:"public_key"`
 	}
-	if err := b.call(ctx, vault.Call{Operation: "wrapping_key", Path: "wrapping_key"}, &out); err != nil {
+	if err := b.call(ctx, vault.Call{Operation: "wrapping_key", Path: "wrapping_key", Patience: vault.MaxPatience}, &out); err != nil {
 		return nil, unexplained(err)
 	}
 	if block, _ := pem.Decode([]byte(out.Public)); block != nil {

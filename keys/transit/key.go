@@ -25,7 +25,8 @@ type material struct {
 	Type         keys.Type                  `json:"type"`
 	Derived      bool                       `json:"derived"`
 	Imported     bool                       `json:"imported_key"`
-	SoftDeleted  bool                       `json:"soft_deleted"` // OpenBao
+	Rotates      bool                       `json:"imported_key_allow_rotation"` // of an imported key
+	SoftDeleted  bool                       `json:"soft_deleted"`                // OpenBao
 	Latest       uint32                     `json:"latest_version"`
 	MinAvailable uint32                     `json:"min_available_version"`
 	MinDecrypt   uint32                     `json:"min_decryption_version"`
@@ -222,10 +223,10 @@ func (b *Backend) Rotate(ctx context.Context, name string) (keys.Key, error) {
 	if err != nil {
 		return keys.Key{}, err
 	}
-	err = b.call(ctx, vault.Call{Operation: "key_rotate", Method: vault.Put, Path: "keys/" + name + "/rotate", Patience: vault.MaxPatience, Once: true}, nil)
-	if err != nil && m.Imported && vault.KindOf(err) == vault.Refused {
+	if m.Imported && !m.Rotates {
 		return keys.Key{}, fmt.Errorf("key %s was imported, and its next version is too: %w", name, keys.ErrUnsupported)
 	}
+	err = b.call(ctx, vault.Call{Operation: "key_rotate", Method: vault.Put, Path: "keys/" + name + "/rotate", Patience: vault.MaxPatience, Once: true}, nil)
 	if err != nil {
 		return keys.Key{}, unexplained(err)
 	}
