@@ -65,7 +65,7 @@ func (s *site) record(ctx context.Context, t target, connections int, length tim
 	var recorder *exec.Cmd
 	var failed error
 	result, err := load.Run(ctx, load.Options{
-		Addr: srv.Addr, Token: srv.Token, Set: set, Connections: connections, WarmUp: time.Second, Measure: length,
+		Addr: t.addr(srv), Token: srv.Token, Set: set, Checks: t.checks, Connections: connections, WarmUp: time.Second, Measure: length,
 		Mark: func() {
 			if recorder != nil {
 				return

@@ -24,6 +24,10 @@ const (
 	openConnections = 256
 )
 
+// checkConnections is the number of connections with which checks are measured,
+// one under way on each.
+const checkConnections = 64
+
 // plan is what `bench run` measures.
 type plan struct {
 	full        bool
@@ -43,13 +47,18 @@ type scene struct {
 	rate        int
 }
 
+// measures tells whether a target is measured in a scene.
+func (c *scene) measures(t target) bool {
+	return !t.checks || c.set.Checks != nil && c.connections == checkConnections && c.rate == 0
+}
+
 func runCommand(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench run", flag.ContinueOnError)
 	var p plan
 	site := siteFlags(flags)
 	flags.BoolVar(&p.full, "full", false, "measure all of the workload: three sets, 1 to 256 connections, open loop")
 	connections := flags.String("connections", "", "connection counts for the first set (default 64,256; 1,16,64,256 with -full)")
-	names := flags.String("targets", "verdict,opa,opa-log,opa-gogc,opa-log-gogc", "what to measure")
+	names := flags.String("targets", "verdict,opa,opa-log,opa-gogc,opa-log-gogc,verdict-check", "what to measure")
 	flags.IntVar(&p.rounds, "rounds", 3, "rounds; the median is reported")
 	flags.DurationVar(&p.warmUp, "warm-up", 700*time.Millisecond, "time before each measurement")
 	flags.DurationVar(&p.measure, "measure", 3*time.Second, "length of each measurement")

@@ -17,6 +17,15 @@ type target struct {
 	opa         bool
 	decisionLog bool
 	equalGC     bool
+	checks      bool // asked over ext_authz
+}
+
+// addr is where a server is asked.
+func (t target) addr(srv *server.Server) string {
+	if t.checks {
+		return srv.Checks
+	}
+	return srv.Addr
 }
 
 // targets are in the order of the report.
@@ -27,6 +36,7 @@ func targets() []target {
 		{name: "opa-log", opa: true, decisionLog: true},
 		{name: "opa-gogc", opa: true, equalGC: true},
 		{name: "opa-log-gogc", opa: true, decisionLog: true, equalGC: true},
+		{name: "verdict-check", checks: true},
 	}
 }
 

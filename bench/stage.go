@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/verdict-pdp/verdict/bench/load"
 	"github.com/verdict-pdp/verdict/bench/report"
@@ -30,15 +31,16 @@ func (g *stage) play(ctx context.Context, scenes []scene) ([]report.Scene, error
 	var all []report.Scene
 	for _, c := range scenes {
 		result := report.Scene{Set: c.set.Name, Title: c.set.Title, Connections: c.connections, Rate: c.rate}
-		for _, t := range g.plan.targets {
+		targets := slices.DeleteFunc(slices.Clone(g.plan.targets), func(t target) bool { return !c.measures(t) })
+		for _, t := range targets {
 			result.Targets = append(result.Targets, report.Target{Name: t.name})
 		}
 		for round := range g.plan.rounds {
 			// Each round begins with another target, so that none is always
 			// measured behind the same one.
-			for i := range g.plan.targets {
-				n := (i + round) % len(g.plan.targets)
-				run, err := g.measure(ctx, c, g.plan.targets[n])
+			for i := range targets {
+				n := (i + round) % len(targets)
+				run, err := g.measure(ctx, c, targets[n])
 				if err != nil {
 					return nil, err
 				}
@@ -73,7 +75,7 @@ func (g *stage) measure(ctx context.Context, c scene, t target) (report.Run, err
 	var marks []server.Usage
 	var failed error
 	result, err := load.Run(ctx, load.Options{
-		Addr: srv.Addr, Token: srv.Token, Set: c.set, First: g.asked[t.name],
+		Addr: t.addr(srv), Token: srv.Token, Set: c.set, Checks: t.checks, First: g.asked[t.name],
 		Connections: c.connections, Rate: c.rate,
 		WarmUp: g.plan.warmUp, Measure: g.plan.measure,
 		Mark: func() {

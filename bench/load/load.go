@@ -31,6 +31,9 @@ type Options struct {
 	Token string
 	// Set holds the requests.
 	Set *workload.Set
+	// Checks asks the set's checks, as calls of gRPC, one at a time on each
+	// connection; Token is then not sent.
+	Checks bool
 	// Connections is how many keep-alive connections are used.
 	Connections int
 	// Rate is how many requests a second are sent, whether or not earlier
@@ -73,10 +76,17 @@ type Result struct {
 // PerSecond returns the right answers per second.
 func (r *Result) PerSecond() float64 { return float64(r.Answers) / r.Elapsed.Seconds() }
 
+func (o *Options) requests() []workload.Request {
+	if o.Checks {
+		return o.Set.Checks
+	}
+	return o.Set.Requests
+}
+
 // Run asks a server as the options say. It keeps an operating system thread
 // to itself until it returns.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	if len(o.Set.Requests) == 0 || o.Connections < 1 {
+	if len(o.requests()) == 0 || o.Connections < 1 {
 		return nil, errors.New("load: no requests or no connections")
 	}
 	l := &loop{o: o, source: newSource(o), result: &Result{}}
@@ -96,6 +106,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 // again from the start, each time with other resource ids.
 type source struct {
 	set   *workload.Set
+	asked []workload.Request
 	wire  []byte
 	start []int // start of each request in wire, and the end of the last
 	id    []int // where in wire the digits of the resource id stand
@@ -103,19 +114,21 @@ type source struct {
 }
 
 func newSource(o Options) *source {
-	s := &source{set: o.Set, next: o.First}
+	s := &source{set: o.Set, asked: o.requests(), next: o.First}
 	auth := ""
 	if o.Token != "" {
 		auth = "Authorization: Bearer " + o.Token + "\r\n"
 	}
 	head := "POST /v1/data/" + o.Set.Path + " HTTP/1.1\r\nHost: " + o.Addr + "\r\n" + auth +
 		"Content-Type: application/json\r\nContent-Length: "
-	for i := range o.Set.Requests {
-		r := &o.Set.Requests[i]
+	for i := range s.asked {
+		r := &s.asked[i]
 		s.start = append(s.start, len(s.wire))
-		s.wire = append(s.wire, head...)
-		s.wire = strconv.AppendInt(s.wire, int64(len(r.Body)), 10)
-		s.wire = append(s.wire, "\r\n\r\n"...)
+		if !o.Checks { // a message gets its frames when it is sent
+			s.wire = append(s.wire, head...)
+			s.wire = strconv.AppendInt(s.wire, int64(len(r.Body)), 10)
+			s.wire = append(s.wire, "\r\n\r\n"...)
+		}
 		s.id = append(s.id, len(s.wire)+r.ID)
 		s.wire = append(s.wire, r.Body...)
 	}
@@ -125,8 +138,8 @@ func newSource(o Options) *source {
 
 // take appends the next request to dst and returns it with its answer.
 func (s *source) take(dst []byte) (wire, want []byte) {
-	i := s.next % len(s.set.Requests)
-	round := s.next / len(s.set.Requests)
+	i := s.next % len(s.asked)
+	round := s.next / len(s.asked)
 	s.next++
 	from := len(dst)
 	dst = append(dst, s.wire[s.start[i]:s.start[i+1]]...)
@@ -134,7 +147,7 @@ func (s *source) take(dst []byte) (wire, want []byte) {
 		at := from + s.id[i] - s.start[i]
 		renumber(dst[at:at+8], round)
 	}
-	return dst, s.set.Requests[i].Want
+	return dst, s.asked[i].Want
 }
 
 // renumber changes the digits of a resource id for the given round. Ids of

@@ -44,6 +44,10 @@ type conn struct {
 	want []byte
 	sent time.Duration
 	busy bool
+
+	calls   *http2 // nil: HTTP/1.1
+	control []byte // what the server is told beside the calls
+	message []byte
 }
 
 func (l *loop) open() error {
@@ -73,6 +77,9 @@ func (l *loop) open() error {
 	}
 	for range l.o.Connections {
 		c := &conn{fd: -1, in: make([]byte, readBuffer), out: make([]byte, 0, 4096)}
+		if l.o.Checks {
+			c.calls = &http2{}
+		}
 		l.conns = append(l.conns, c)
 		if err := l.connect(c); err != nil {
 			return err
@@ -96,6 +103,11 @@ func (l *loop) connect(c *conn) error {
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
+	}
+	if c.calls != nil {
+		if _, err := unix.Write(fd, c.calls.hello(nil)); err != nil {
+			return err
+		}
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return err
@@ -234,7 +246,12 @@ func (l *loop) free(c *conn) error {
 }
 
 func (l *loop) send(c *conn, at time.Duration) error {
-	c.out, c.want = l.source.take(c.out[:0])
+	if c.calls == nil {
+		c.out, c.want = l.source.take(c.out[:0])
+	} else {
+		c.message, c.want = l.source.take(c.message[:0])
+		c.out = c.calls.call(c.out[:0], l.o.Addr, c.message)
+	}
 	c.sent, c.busy = at, true
 	l.waiting++
 	l.result.Sent++
@@ -262,6 +279,9 @@ func (l *loop) receive(c *conn) error {
 		return l.broken(c, err)
 	}
 	c.have += n
+	if c.calls != nil {
+		return l.receiveFrames(c)
+	}
 	r, ok, err := parseResponse(c.in[:c.have])
 	if err != nil || (!ok && c.have == len(c.in)) || (ok && r.size != c.have) || (ok && !c.busy) {
 		return l.broken(c, errors.Join(errResponse, err))
@@ -271,6 +291,32 @@ func (l *loop) receive(c *conn) error {
 	}
 	l.check(c, r, time.Since(l.began)-c.sent)
 	c.have, c.busy = 0, false
+	l.waiting--
+	return l.free(c)
+}
+
+// receiveFrames is receive for a connection of HTTP/2.
+func (l *loop) receiveFrames(c *conn) error {
+	n, control, done, err := c.calls.read(c.in[:c.have], c.control[:0])
+	c.control = control
+	if c.have = copy(c.in, c.in[n:c.have]); err == nil && c.have == len(c.in) {
+		err = errResponse
+	}
+	if err == nil && len(control) > 0 {
+		_, err = unix.Write(c.fd, control)
+	}
+	if err != nil || !done {
+		if err != nil {
+			return l.broken(c, err)
+		}
+		return nil
+	}
+	r, err := c.calls.answer()
+	if err != nil || !c.busy {
+		return l.broken(c, errors.Join(errResponse, err))
+	}
+	l.check(c, r, time.Since(l.began)-c.sent)
+	c.busy = false
 	l.waiting--
 	return l.free(c)
 }

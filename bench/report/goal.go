@@ -2,11 +2,19 @@ package report
 
 import "fmt"
 
+// What opa-envoy-plugin does of what OPA does over HTTP, as measured once side by side:
+// 4,953 checks a second against 13,248 decisions, at 2.7 times their CPU. A check
+// of verdict, durable in the log, is to be held against the plugin's, log off.
+const (
+	pluginRate = 4953.0 / 13248
+	pluginCPU  = 2.7
+)
+
 // goal is one bound that the first set must meet.
 type goal struct {
 	text        string
 	connections int
-	other       string
+	own, other  string
 	figure      figure
 	atLeast     bool    // the ratio must be at least bound, else at most
 	bound       float64 // must hold
@@ -15,14 +23,16 @@ type goal struct {
 
 func goals() []goal {
 	return []goal{
-		{"CPU per decision, as shipped, OPA's log off", 64, "opa", cpu, false, 0.55, 0},
-		{"rate, as shipped, OPA's log off", 64, "opa", rate, true, 1.5, 0},
-		{"CPU per decision, as shipped, OPA's log on", 64, "opa-log", cpu, false, 0.35, 0},
-		{"rate, equal GOGC, OPA's log off", 64, "opa-gogc", rate, true, 0.95, 1.1},
-		{"CPU per decision, equal GOGC, OPA's log off", 64, "opa-gogc", cpu, false, 0.95, 0.80},
-		{"rate, equal GOGC, OPA's log on", 64, "opa-log-gogc", rate, true, 1.3, 1.5},
-		{"CPU per decision, equal GOGC, OPA's log on", 64, "opa-log-gogc", cpu, false, 0.60, 0.52},
-		{"p99, as shipped, OPA's log on", 256, "opa-log", p99, false, 1.0 / 3, 0},
+		{"CPU per decision, as shipped, OPA's log off", 64, "verdict", "opa", cpu, false, 0.55, 0},
+		{"rate, as shipped, OPA's log off", 64, "verdict", "opa", rate, true, 1.5, 0},
+		{"CPU per decision, as shipped, OPA's log on", 64, "verdict", "opa-log", cpu, false, 0.35, 0},
+		{"rate, equal GOGC, OPA's log off", 64, "verdict", "opa-gogc", rate, true, 0.95, 1.1},
+		{"CPU per decision, equal GOGC, OPA's log off", 64, "verdict", "opa-gogc", cpu, false, 0.95, 0.80},
+		{"rate, equal GOGC, OPA's log on", 64, "verdict", "opa-log-gogc", rate, true, 1.3, 1.5},
+		{"CPU per decision, equal GOGC, OPA's log on", 64, "verdict", "opa-log-gogc", cpu, false, 0.60, 0.52},
+		{"checks per second (ext_authz), as shipped, OPA over HTTP, log off", 64, "verdict-check", "opa", rate, true, 2.5 * pluginRate, 0},
+		{"CPU per check (ext_authz), as shipped, OPA over HTTP, log off", 64, "verdict-check", "opa", cpu, false, 0.40 * pluginCPU, 0},
+		{"p99, as shipped, OPA's log on", 256, "verdict", "opa-log", p99, false, 1.0 / 3, 0},
 	}
 }
 
@@ -51,7 +61,7 @@ func (r *Report) Verdicts() []Verdict {
 			if s.Set != "rbac" || s.Rate > 0 || s.Connections != g.connections {
 				continue
 			}
-			if ratio, ok := s.ratio("verdict", g.other, g.figure); ok {
+			if ratio, ok := s.ratio(g.own, g.other, g.figure); ok {
 				all = append(all, g.judge(ratio))
 			}
 		}

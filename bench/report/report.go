@@ -27,7 +27,7 @@ type Run struct {
 
 // Target is one way to run a server and its measurements, one a round.
 type Target struct {
-	// Name is verdict, opa, opa-log, opa-gogc or opa-log-gogc.
+	// Name is verdict, opa, opa-log, opa-gogc, opa-log-gogc or verdict-check.
 	Name string
 	// Runs are in the order of the rounds.
 	Runs []Run
@@ -95,6 +95,8 @@ func label(name string, gogc int) string {
 	switch name {
 	case "verdict":
 		return "verdict, durable log"
+	case "verdict-check":
+		return "verdict, ext_authz, durable log"
 	case "opa":
 		return "OPA, log off"
 	case "opa-log":

@@ -43,7 +43,7 @@ func (s *Scene) ratios(gogc int) [][]string {
 	var rows [][]string
 	for _, t := range s.Targets {
 		r, ok := s.ratio("verdict", t.Name, rate)
-		if !ok || t.Name == "verdict" {
+		if !ok || t.Name == "verdict" || t.Name == "verdict-check" {
 			continue
 		}
 		c, _ := s.ratio("verdict", t.Name, cpu)

@@ -28,6 +28,8 @@ const (
 type Server struct {
 	// Addr is host and port.
 	Addr string
+	// Checks is host and port of ext_authz; empty for other servers.
+	Checks string
 	// Token is the bearer token that may decide; empty: none is needed.
 	Token string
 	// StatusToken may read verdict's status; empty for other servers.

@@ -42,8 +42,12 @@ func StartVerdict(ctx context.Context, o VerdictOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	checks, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
 	args := []string{
-		"serve", "--data-dir", data, "--addr", addr, "--grpc-addr", "127.0.0.1:0",
+		"serve", "--data-dir", data, "--addr", addr, "--grpc-addr", checks,
 		"--set", "audit.durability=durable",
 	}
 	var push string
@@ -60,7 +64,7 @@ func StartVerdict(ctx context.Context, o VerdictOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Token, s.StatusToken, s.PushToken = token, status, push
+	s.Checks, s.Token, s.StatusToken, s.PushToken = checks, token, status, push
 	return s, nil
 }
 

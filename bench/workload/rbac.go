@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand"
 	"slices"
-	"strconv"
 )
 
 const (
@@ -25,10 +24,13 @@ func RBAC() *Set {
 	rnd := rand.New(rand.NewSource(RequestSeed))
 	set := rbacSet(o)
 	set.Name, set.Title = "rbac", "1,000 users, 20,000 distinct requests"
+	set.Files["check.rego"] = checkPolicy
 	ids := newIDs(rnd)
 	for _, kind := range outcomes(rnd, Requests) {
 		user := o.names[rnd.Intn(len(o.names))]
-		set.Requests = append(set.Requests, o.request(rnd, user, ids.next(), kind))
+		q := o.question(rnd, user, ids.next(), kind)
+		set.Requests = append(set.Requests, q.body())
+		set.Checks = append(set.Checks, q.check())
 	}
 	return set
 }
@@ -44,7 +46,7 @@ func Cold() *Set {
 	ids := newIDs(rnd)
 	kinds := outcomes(rnd, usersCold)
 	for i, n := range rnd.Perm(usersCold) {
-		set.Requests = append(set.Requests, o.request(rnd, o.names[n], ids.next(), kinds[i]))
+		set.Requests = append(set.Requests, o.question(rnd, o.names[n], ids.next(), kinds[i]).body())
 	}
 	return set
 }
@@ -60,7 +62,7 @@ func Grown(size int) *Set {
 	ids := newIDs(rnd)
 	for _, kind := range outcomes(rnd, 1_000) {
 		user := o.names[rnd.Intn(len(o.names))]
-		set.Requests = append(set.Requests, o.request(rnd, user, ids.next(), kind))
+		set.Requests = append(set.Requests, o.question(rnd, user, ids.next(), kind).body())
 	}
 	return set
 }
@@ -103,9 +105,9 @@ func outcomes(rnd *rand.Rand, n int) []outcome {
 	return all
 }
 
-// request returns a request of the user that comes out as kind says, and for
+// question returns a question of the user that comes out as kind says, and for
 // no other reason.
-func (o *organisation) request(rnd *rand.Rand, user string, id int, kind outcome) Request {
+func (o *organisation) question(rnd *rand.Rand, user string, id int, kind outcome) *question {
 	may := o.permissions(user)
 	p := may[rnd.Intn(len(may))]
 	for kind == lacking && slices.Contains(may, p) {
@@ -119,10 +121,9 @@ func (o *organisation) request(rnd *rand.Rand, user string, id int, kind outcome
 	if kind == blockedCountry {
 		country = o.blocked[rnd.Intn(len(o.blocked))]
 	}
-	body := fmt.Appendf(nil, `{"input":{"subject":{"id":%q},"action":%q,"resource":{"type":%q,"id":"res-`, user, p.action, p.kind)
-	offset := len(body)
-	body = fmt.Appendf(body, `%0*d"},"environment":{"hour":%d,"weekday":%d,"country":%q}}}`, idDigits, id, hour, weekday, country)
-	return Request{Body: body, Want: strconv.AppendBool(nil, kind == granted), ID: offset}
+	return &question{
+		user: user, permission: p, id: id, hour: hour, weekday: weekday, country: country, allowed: kind == granted,
+	}
 }
 
 // closedAt returns an hour and a weekday outside business hours.

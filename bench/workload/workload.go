@@ -52,6 +52,9 @@ type Set struct {
 	Cold bool
 	// Requests are asked in this order, and then again from the start.
 	Requests []Request
+	// Checks are the same questions as messages for ext_authz, asked of
+	// data.envoy.authz.allow; nil: the set has none.
+	Checks []Request
 }
 
 // WriteBundle writes the set's files as a bundle folder.
