@@ -36,14 +36,16 @@ var (
 	bodyDenied  = []byte(`{"result":false}`)
 )
 
-// http2 is the client's end of one connection that carries one call at a time. It
-// knows what a call of gRPC needs and no more: headers of answers are not decoded,
-// since a call that failed has no message.
+// http2 is the client's end of one connection. It knows what calls of gRPC need
+// and no more: headers of answers are not decoded, since a call that failed has no
+// message.
 type http2 struct {
-	stream  uint32 // of the call under way
-	message []byte // what has come of its answer
-	begun   bool   // headers were sent, so that the server has them in its table
+	last  uint32 // stream of the newest call
+	calls map[uint32]*conn
+	begun bool // headers were sent, so that the server has them in its table
 }
+
+func newHTTP2() *http2 { return &http2{calls: map[uint32]*conn{}} }
 
 func frame(dst []byte, kind, flags byte, stream uint32, payload []byte) []byte {
 	n := len(payload)
@@ -54,27 +56,29 @@ func frame(dst []byte, kind, flags byte, stream uint32, payload []byte) []byte {
 // hello is what a connection begins with: no bound on what the server may send,
 // and no table for its headers.
 func (h *http2) hello(dst []byte) []byte {
-	*h = http2{message: h.message[:0]}
+	clear(h.calls)
+	h.last, h.begun = 0, false
 	settings := []byte{0, 1, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff}
 	dst = append(dst, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"...)
 	dst = frame(dst, frameSettings, 0, 0, settings)
 	return frame(dst, frameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, largestWindow-firstWindow))
 }
 
-// call appends the frames of a call with a message.
-func (h *http2) call(dst []byte, authority string, message []byte) []byte {
-	if h.stream == 0 {
-		h.stream = 1
+// call appends the frames of a call with a caller's message.
+func (h *http2) call(dst []byte, authority string, c *conn) []byte {
+	if h.last == 0 {
+		h.last = 1
 	} else {
-		h.stream += 2
+		h.last += 2
 	}
-	h.message = h.message[:0]
-	dst = frame(dst, frameHeaders, flagEndHeaders, h.stream, h.headers(authority))
-	n := len(message) + 5
+	h.calls[h.last] = c
+	c.answer = c.answer[:0]
+	dst = frame(dst, frameHeaders, flagEndHeaders, h.last, h.headers(authority))
+	n := len(c.out) + 5
 	dst = append(dst, byte(n>>16), byte(n>>8), byte(n), frameData, flagEndStream)
-	dst = append(binary.BigEndian.AppendUint32(dst, h.stream), 0)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(message)))
-	return append(dst, message...)
+	dst = append(binary.BigEndian.AppendUint32(dst, h.last), 0)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(c.out)))
+	return append(dst, c.out...)
 }
 
 // headers is the header block (RFC 7541): the first one of a connection puts its
@@ -89,7 +93,9 @@ func (h *http2) headers(authority string) []byte {
 		name  []byte
 		value string
 	}{
-		{[]byte{0x44}, checkMethod}, {[]byte{0x41}, authority}, {[]byte{0x5f}, "application/grpc"},
+		{[]byte{0x44}, checkMethod},
+		{[]byte{0x41}, authority},
+		{[]byte{0x5f}, "application/grpc"},
 		{[]byte{0x40, 2, 't', 'e'}, "trailers"},
 	} {
 		block = append(append(block, field.name...), byte(len(field.value))) // all are shorter than 127
@@ -98,10 +104,10 @@ func (h *http2) headers(authority string) []byte {
 	return block
 }
 
-// read takes the frames that are complete off the start of b. n is how many bytes
-// they take, reply what the server wants to hear, done tells that the call has its
-// answer.
-func (h *http2) read(b, reply []byte) (n int, _ []byte, done bool, err error) {
+// read takes the frames that are complete off the start of b, up to the end of a
+// call: done is its caller, nil when there is none. n is how many bytes they take;
+// what the server wants to hear goes to reply.
+func (h *http2) read(b []byte, reply *[]byte) (n int, done *conn, err error) {
 	for len(b)-n >= frameHeader {
 		head := b[n:]
 		size := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
@@ -113,30 +119,35 @@ func (h *http2) read(b, reply []byte) (n int, _ []byte, done bool, err error) {
 		n += frameHeader + size
 		switch {
 		case kind == frameSettings && flags&flagAck == 0:
-			reply = frame(reply, frameSettings, flagAck, 0, nil)
+			*reply = frame(*reply, frameSettings, flagAck, 0, nil)
 		case kind == framePing && flags&flagAck == 0:
-			reply = frame(reply, framePing, flagAck, 0, payload)
+			*reply = frame(*reply, framePing, flagAck, 0, payload)
 		case kind == frameGoAway, kind == frameReset:
-			return n, reply, false, fmt.Errorf("the server ends it with a frame of type %d: %x", kind, payload)
-		case stream != h.stream || stream == 0:
-		case kind == frameData:
-			h.message = append(h.message, payload...)
-		}
-		if (kind == frameData || kind == frameHeaders) && stream == h.stream && flags&flagEndStream != 0 {
-			return n, reply, true, nil
+			return n, nil, fmt.Errorf("the server ends it with a frame of type %d: %x", kind, payload)
+		case kind == frameData, kind == frameHeaders:
+			c := h.calls[stream]
+			if c == nil {
+				return n, nil, fmt.Errorf("a frame of stream %d, which is none", stream)
+			}
+			if kind == frameData {
+				c.answer = append(c.answer, payload...)
+			}
+			if flags&flagEndStream != 0 {
+				delete(h.calls, stream)
+				return n, c, nil
+			}
 		}
 	}
-	return n, reply, false, nil
+	return n, nil, nil
 }
 
 var errCheck = errors.New("the call has no answer to the check")
 
-// answer reads the message of a call as a response: status 200 for one that
+// parseCheck reads the answer to a call as a response: status 200 for one that
 // allows or denies.
 //
 //	CheckResponse {status = 1 {code = 1}, denied_response = 2, ok_response = 3}
-func (h *http2) answer() (response, error) {
-	b := h.message
+func parseCheck(b []byte) (response, error) {
 	if len(b) < 5 || b[0] != 0 || int(binary.BigEndian.Uint32(b[1:])) != len(b)-5 {
 		return response{}, errCheck
 	}

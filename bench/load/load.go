@@ -31,8 +31,9 @@ type Options struct {
 	Token string
 	// Set holds the requests.
 	Set *workload.Set
-	// Checks asks the set's checks, as calls of gRPC, one at a time on each
-	// connection; Token is then not sent.
+	// Checks asks the set's checks, as calls of gRPC: Connections callers share
+	// one connection for each processor, as Envoy's workers have them. Token is
+	// then not sent.
 	Checks bool
 	// Connections is how many keep-alive connections are used.
 	Connections int

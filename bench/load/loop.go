@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +24,7 @@ type loop struct {
 
 	epoll, timer int
 	addr         unix.SockaddrInet4
-	conns        []*conn
+	links        []*link
 	idle         []*conn
 	due          []time.Duration // open loop: when the requests were due, from served on
 	served       int             // open loop: requests of due that were sent
@@ -35,19 +37,28 @@ type loop struct {
 	usage     time.Duration
 }
 
-// conn is one connection with at most one request under way.
+// link is one connection: of HTTP/1.1 with one request under way at most, or of
+// HTTP/2 with as many as it has callers.
+type link struct {
+	number int
+	fd     int
+	in     []byte
+	have   int
+	conns  []*conn
+
+	calls   *http2 // nil: HTTP/1.1
+	pending []byte // frames that are not sent yet
+}
+
+// conn is one caller, with at most one request under way.
 type conn struct {
-	fd   int
+	link *link
 	out  []byte
-	in   []byte
-	have int
 	want []byte
 	sent time.Duration
 	busy bool
 
-	calls   *http2 // nil: HTTP/1.1
-	control []byte // what the server is told beside the calls
-	message []byte
+	answer []byte // HTTP/2: what has come of it
 }
 
 func (l *loop) open() error {
@@ -75,13 +86,20 @@ func (l *loop) open() error {
 			return err
 		}
 	}
-	for range l.o.Connections {
-		c := &conn{fd: -1, in: make([]byte, readBuffer), out: make([]byte, 0, 4096)}
+	links := l.o.Connections
+	if l.o.Checks {
+		links = min(links, runtime.NumCPU()) // as Envoy: one for each of its workers
+	}
+	for i := range links {
+		k := &link{number: i, fd: -1, in: make([]byte, readBuffer)}
 		if l.o.Checks {
-			c.calls = &http2{}
+			k.calls = newHTTP2()
 		}
-		l.conns = append(l.conns, c)
-		if err := l.connect(c); err != nil {
+		for n := i; n < l.o.Connections; n += links {
+			k.conns = append(k.conns, &conn{link: k, out: make([]byte, 0, 4096)})
+		}
+		l.links = append(l.links, k)
+		if err := l.connect(k); err != nil {
 			return err
 		}
 	}
@@ -89,45 +107,34 @@ func (l *loop) open() error {
 }
 
 // connect opens the connection, or opens it again.
-func (l *loop) connect(c *conn) error {
-	if c.fd >= 0 {
-		unix.Close(c.fd)
+func (l *loop) connect(k *link) error {
+	if k.fd >= 0 {
+		unix.Close(k.fd)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	c.fd, c.have, c.busy = fd, 0, false
+	k.fd, k.have = fd, 0
 	if err := unix.Connect(fd, &l.addr); err != nil {
 		return err
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
 	}
-	if c.calls != nil {
-		if _, err := unix.Write(fd, c.calls.hello(nil)); err != nil {
-			return err
-		}
+	if k.calls != nil {
+		k.pending = k.calls.hello(k.pending[:0])
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return err
 	}
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.index(c))})
-}
-
-func (l *loop) index(c *conn) int {
-	for i := range l.conns {
-		if l.conns[i] == c {
-			return i
-		}
-	}
-	return -1
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(k.number)})
 }
 
 func (l *loop) close() {
-	for _, c := range l.conns {
-		if c.fd >= 0 {
-			unix.Close(c.fd)
+	for _, k := range l.links {
+		if k.fd >= 0 {
+			unix.Close(k.fd)
 		}
 	}
 	for _, fd := range []int{l.epoll, l.timer} {
@@ -141,8 +148,13 @@ func (l *loop) close() {
 // answered, or nothing came for StallAfter.
 func (l *loop) run(ctx context.Context) error {
 	l.began = time.Now()
-	for _, c := range l.conns {
-		if err := l.free(c); err != nil {
+	for _, k := range l.links {
+		for _, c := range k.conns {
+			if err := l.free(c); err != nil {
+				return err
+			}
+		}
+		if err := l.flush(k); err != nil {
 			return err
 		}
 	}
@@ -166,7 +178,7 @@ func (l *loop) run(ctx context.Context) error {
 				continue
 			}
 			answered = true
-			if err := l.receive(l.conns[e.Fd]); err != nil {
+			if err := l.receive(l.links[e.Fd]); err != nil {
 				return err
 			}
 		}
@@ -246,29 +258,45 @@ func (l *loop) free(c *conn) error {
 }
 
 func (l *loop) send(c *conn, at time.Duration) error {
-	if c.calls == nil {
-		c.out, c.want = l.source.take(c.out[:0])
-	} else {
-		c.message, c.want = l.source.take(c.message[:0])
-		c.out = c.calls.call(c.out[:0], l.o.Addr, c.message)
-	}
+	c.out, c.want = l.source.take(c.out[:0])
 	c.sent, c.busy = at, true
 	l.waiting++
 	l.result.Sent++
-	n, err := unix.Write(c.fd, c.out)
-	if err == nil && n < len(c.out) {
-		err = io.ErrShortWrite
+	k := c.link
+	if k.calls != nil { // flush sends it
+		k.pending = k.calls.call(k.pending, l.o.Addr, c)
+		return nil
 	}
-	if err != nil {
-		return l.broken(c, fmt.Errorf("send request: %w", err))
+	if err := k.write(c.out); err != nil {
+		return l.broken(k, fmt.Errorf("send request: %w", err))
 	}
 	return nil
 }
 
-// receive reads what has come, and when the answer is complete, checks it and
+func (k *link) write(b []byte) error {
+	n, err := unix.Write(k.fd, b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+// flush sends the frames that wait.
+func (l *loop) flush(k *link) error {
+	if len(k.pending) == 0 {
+		return nil
+	}
+	err := k.write(k.pending)
+	if k.pending = k.pending[:0]; err != nil {
+		return l.broken(k, fmt.Errorf("send frames: %w", err))
+	}
+	return nil
+}
+
+// receive reads what has come, and when an answer is complete, checks it and
 // goes on to the next request.
-func (l *loop) receive(c *conn) error {
-	n, err := unix.Read(c.fd, c.in[c.have:])
+func (l *loop) receive(k *link) error {
+	n, err := unix.Read(k.fd, k.in[k.have:])
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return nil
 	}
@@ -276,45 +304,52 @@ func (l *loop) receive(c *conn) error {
 		err = errors.New("connection closed by the server")
 	}
 	if err != nil {
-		return l.broken(c, err)
+		return l.broken(k, err)
 	}
-	c.have += n
-	if c.calls != nil {
-		return l.receiveFrames(c)
+	k.have += n
+	if k.calls != nil {
+		return l.receiveFrames(k)
 	}
-	r, ok, err := parseResponse(c.in[:c.have])
-	if err != nil || (!ok && c.have == len(c.in)) || (ok && r.size != c.have) || (ok && !c.busy) {
-		return l.broken(c, errors.Join(errResponse, err))
+	c := k.conns[0]
+	r, ok, err := parseResponse(k.in[:k.have])
+	if err != nil || (!ok && k.have == len(k.in)) || (ok && r.size != k.have) || (ok && !c.busy) {
+		return l.broken(k, errors.Join(errResponse, err))
 	}
 	if !ok {
 		return nil
 	}
-	l.check(c, r, time.Since(l.began)-c.sent)
-	c.have, c.busy = 0, false
-	l.waiting--
-	return l.free(c)
+	k.have = 0
+	return l.answered(c, r)
 }
 
 // receiveFrames is receive for a connection of HTTP/2.
-func (l *loop) receiveFrames(c *conn) error {
-	n, control, done, err := c.calls.read(c.in[:c.have], c.control[:0])
-	c.control = control
-	if c.have = copy(c.in, c.in[n:c.have]); err == nil && c.have == len(c.in) {
-		err = errResponse
-	}
-	if err == nil && len(control) > 0 {
-		_, err = unix.Write(c.fd, control)
-	}
-	if err != nil || !done {
-		if err != nil {
-			return l.broken(c, err)
+func (l *loop) receiveFrames(k *link) error {
+	at := 0
+	for {
+		n, done, err := k.calls.read(k.in[at:k.have], &k.pending)
+		at += n
+		var r response
+		if done != nil && err == nil {
+			r, err = parseCheck(done.answer)
 		}
-		return nil
+		if err != nil {
+			return l.broken(k, errors.Join(errResponse, err))
+		}
+		if done == nil {
+			break
+		}
+		if err := l.answered(done, r); err != nil {
+			return err
+		}
 	}
-	r, err := c.calls.answer()
-	if err != nil || !c.busy {
-		return l.broken(c, errors.Join(errResponse, err))
+	if k.have = copy(k.in, k.in[at:k.have]); k.have == len(k.in) {
+		return l.broken(k, errResponse)
 	}
+	return l.flush(k)
+}
+
+// answered takes the answer to a caller's request, and lets it send the next.
+func (l *loop) answered(c *conn, r response) error {
 	l.check(c, r, time.Since(l.began)-c.sent)
 	c.busy = false
 	l.waiting--
@@ -334,15 +369,26 @@ func (l *loop) check(c *conn, r response, took time.Duration) {
 }
 
 // broken counts a broken connection as an error and opens it again.
-func (l *loop) broken(c *conn, cause error) error {
+func (l *loop) broken(k *link, cause error) error {
 	l.fault(&l.result.Errors, cause.Error())
-	if c.busy {
-		l.waiting--
-	}
-	if err := l.connect(c); err != nil {
+	if err := l.connect(k); err != nil {
 		return err
 	}
-	return l.free(c)
+	for _, c := range k.conns {
+		if c.busy {
+			c.busy = false
+			l.waiting--
+		}
+	}
+	for _, c := range k.conns {
+		if slices.Contains(l.idle, c) {
+			continue
+		}
+		if err := l.free(c); err != nil {
+			return err
+		}
+	}
+	return l.flush(k)
 }
 
 func (l *loop) fault(counter *int, text string) {

@@ -50,9 +50,17 @@ func (q *question) check() Request {
 	http = text(http, 1, "5213981379287236407")
 	http = text(http, 2, "POST")
 	for _, h := range [][2]string{
-		{":authority", "shop.example"}, {":method", "POST"}, {":scheme", "https"}, {"accept", "*/*"}, {"user-agent", "curl/8.5"},
-		{"x-forwarded-proto", "https"}, {"x-request-id", "5c1b2f6e-6ad9-4dd5-8d3e-63cf0b6d5a10"},
-		{"x-user", q.user}, {"x-country", q.country}, {"x-hour", strconv.Itoa(q.hour)}, {"x-weekday", strconv.Itoa(q.weekday)},
+		{":authority", "shop.example"},
+		{":method", "POST"},
+		{":scheme", "https"},
+		{"accept", "*/*"},
+		{"user-agent", "curl/8.5"},
+		{"x-forwarded-proto", "https"},
+		{"x-request-id", "5c1b2f6e-6ad9-4dd5-8d3e-63cf0b6d5a10"},
+		{"x-user", q.user},
+		{"x-country", q.country},
+		{"x-hour", strconv.Itoa(q.hour)},
+		{"x-weekday", strconv.Itoa(q.weekday)},
 	} {
 		http = nested(http, 3, text(text(nil, 1, h[0]), 2, h[1]))
 	}
