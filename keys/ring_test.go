@@ -39,12 +39,11 @@ func (c *clock) advance(d time.Duration) {
 // bench is a ring over keys in a folder, with all that a test turns.
 type rig struct {
 	*testing.T
-	clock  *clock
-	spy    *keystest.Spy
-	store  keys.Store
-	rec    *keystest.Recorder
-	ring   *keys.Ring
-	prefix string
+	clock *clock
+	spy   *keystest.Spy
+	store keys.Store
+	rec   *keystest.Recorder
+	ring  *keys.Ring
 }
 
 func newRig(t *testing.T, o keys.Options) *rig {

@@ -350,38 +350,6 @@ func testRSA(s *suite) {
 	}
 }
 
-func testWrongUse(s *suite) {
-	ctx := s.Context()
-	aes, rsa, mac, ed := s.ensure("aes", keys.AES256), s.ensure("rsa", keys.RSA4096), s.ensure("mac", keys.HMAC), s.ensure("ed", keys.Ed25519)
-	one := [][]byte{[]byte("x")}
-	for _, name := range []string{mac, ed} {
-		if _, err := s.b.DataKeys(ctx, name, one); !errors.Is(err, keys.ErrUnsupported) {
-			s.Errorf("data key under %s: %v", name, err)
-		}
-	}
-	for _, c := range []struct {
-		name  string
-		bound []byte
-	}{{aes, nil}, {rsa, one[0]}} {
-		made, err := s.b.DataKeys(ctx, c.name, [][]byte{c.bound})
-		if err == nil && len(made) == 1 {
-			err = made[0].Err
-		}
-		if !errors.Is(err, keys.ErrUnsupported) {
-			s.Errorf("data key of %s bound to %q: %v", c.name, c.bound, err)
-		}
-	}
-	if _, err := s.b.Sign(ctx, aes, 0, keys.EdDSA, one); !errors.Is(err, keys.ErrUnsupported) {
-		s.Errorf("signature by a key that wraps: %v", err)
-	}
-	if _, err := s.b.Sign(ctx, ed, 0, keys.RS256, one); !errors.Is(err, keys.ErrUnsupported) {
-		s.Errorf("RS256 by Ed25519: %v", err)
-	}
-	if _, err := s.b.MAC(ctx, ed, 0, one); !errors.Is(err, keys.ErrUnsupported) {
-		s.Errorf("MAC by Ed25519: %v", err)
-	}
-}
-
 func testConcurrency(s *suite) {
 	name := s.ensure("wrap", keys.AES256)
 	const workers, rounds, rotations = 6, 10, 4
