@@ -19,7 +19,7 @@ TEST_FLAGS ?=
 FUZZTIME ?= 30s
 SOAK_ROUNDS ?= 200
 
-.PHONY: help build run test unit lint fmt vet staticcheck gofumpt bench bench-full fuzz soak cover docs clean
+.PHONY: help build run test unit lint fmt vet staticcheck gofumpt bench bench-full bench-replay fuzz soak cover docs clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fmt: ## format everything
 bench: build ## measure beside OPA, under 4 minutes
 	@mkdir -p docs/performance
 	cd bench && $(GO) build -o bin/bench . && ./bin/bench run -out ../docs/performance/bench
+
+bench-replay: build ## replay 100,000 recorded decisions
+	cd bench && $(GO) build -o bin/bench . && ./bin/bench replay
 
 bench-full: build ## measure the whole workload beside OPA
 	@mkdir -p docs/performance

@@ -16,6 +16,7 @@ import (
 const usage = `usage: bench run [flags]      rate, latency and CPU beside OPA
        bench memory [flags]   memory with 50 MB of data beside OPA
        bench activation [flags]  latency while bundles are activated
+       bench replay [flags]   time of a replay of 100,000 recorded decisions
        bench profile [flags]  where verdict's time goes (needs perf)
 
 Use "bench COMMAND -h" for the flags. Exit codes: 0 measured, 1 a server gave
@@ -56,6 +57,8 @@ func dispatch(ctx context.Context, args []string, out io.Writer) error {
 		return memoryCommand(ctx, args, out)
 	case "activation":
 		return activationCommand(ctx, args, out)
+	case "replay":
+		return replayCommand(ctx, args, out)
 	case "profile":
 		return profileCommand(ctx, args, out)
 	default:
