@@ -21,6 +21,9 @@ func TestPreviewPage(t *testing.T) { runPage(t, "preview.md", 6) }
 // TestHTTPPage does so with docs/http-api.md.
 func TestHTTPPage(t *testing.T) { runPage(t, "http-api.md", 2) }
 
+// TestReplayPage does so with docs/replay.md.
+func TestReplayPage(t *testing.T) { runPage(t, "replay.md", 10) }
+
 // runPage runs a page's commands, at least so many, against a server like that
 // of make run.
 func runPage(t *testing.T, page string, least int) {
