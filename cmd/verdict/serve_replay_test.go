@@ -52,6 +52,13 @@ func TestReplay(t *testing.T) {
 	for range 20 {
 		s.Decide("shop/draw", map[string]any{"password": "x"})
 	}
+	// What the standard policies decide, for several protocols.
+	question := map[string]any{"subject": map[string]any{"type": "user", "id": "ada"}, "action": map[string]any{"name": "customer.read"}, "resource": map[string]any{"type": "customer", "id": "1"}}
+	for range 5 {
+		s.Decide("verdict/authz/decision", question)
+		wantStatus(t, s.Do(servertest.Request{Path: "/access/v1/evaluation", Body: question, Header: map[string]string{"Content-Type": "application/json"}}), http.StatusOK)
+		s.Do(servertest.Request{Method: http.MethodGet, Path: "/authz/forward/a/b?x=1", Header: map[string]string{"Accept": "text/html"}})
+	}
 	loose := strict + "\n}\n\nallow if {\n\tinput.subject.id in {\"u7\", \"u77\", \"u147\"}"
 	refused := push("shop", granting(t, "r2", loose))
 	wantStatus(t, refused, http.StatusUnprocessableEntity, `"gate":"replay"`, "3 of ", "that were denied would be allowed")
@@ -74,7 +81,7 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("%d %s: %v", same.Status, same.Body, err)
 	}
 	// The calls with arguments of 20 records are erased, since their input is masked.
-	if r := got.Report; r.Flips.Count != 0 || r.Replayed != 200 || r.NotReplayable.Reasons[replay.ReasonMasked] != 20 {
+	if r := got.Report; r.Flips.Count != 0 || r.Replayed != 215 || r.NotReplayable.Reasons[replay.ReasonMasked] != 20 {
 		t.Errorf("r1 on its own decisions: %s", same.Body)
 	}
 	changed := ask("r2", `{"paths": ["shop/allow"], "detail": 2}`, "application/x-ndjson")
@@ -106,7 +113,7 @@ func TestReplay(t *testing.T) {
 	cli := func(args ...string) []string {
 		return append(args, "--server", s.URL, "--token-file", filepath.Join(s.Dir, "admin.token"))
 	}
-	wantRun(t, 0, cli("replay", "shop", "r1", "--from", "1h"), "shop r1: 0 of 200 recorded decisions come out otherwise", "not replayable: 20 (masked 20)", "report sha256 ")
+	wantRun(t, 0, cli("replay", "shop", "r1", "--from", "1h"), "shop r1: 0 of 215 recorded decisions come out otherwise", "not replayable: 20 (masked 20)", "report sha256 ")
 	out := wantRun(t, 1, cli("replay", "shop", "r2"), "deny_to_allow: 3", "by role: clerk 3", "(--fail-on flips)")
 	for id := range special {
 		if !strings.Contains(out, id+" shop/allow deny_to_allow: true, was false") {
@@ -119,7 +126,7 @@ func TestReplay(t *testing.T) {
 	}{{"never", 0}, {"grants", 1}, {"2", 1}, {"3", 0}, {"1%", 1}, {"2%", 0}, {"x", 2}, {"-1", 2}, {"101%", 2}} {
 		wantRun(t, tc.code, cli("replay", "shop", "r2", "--fail-on="+tc.failOn))
 	}
-	wantRun(t, 0, cli("replay", "shop", "r2", "--path", "shop/draw", "--output", "json"), `"other_paths":200`)
+	wantRun(t, 0, cli("replay", "shop", "r2", "--path", "shop/draw", "--output", "json"), `"other_paths":215`)
 	wantRun(t, 2, cli("replay", "shop", "r9"), "404 not_found")
 	wantRun(t, 2, cli("replay", "shop", "r1", "--from", "yesterday"), "--from")
 	if s.Metric(`verdict_replays_total{outcome="success"}`) < 10 {
