@@ -24,6 +24,8 @@ const (
 	CodeAuditUnavailable = "audit_unavailable"
 	// CodeWritesDisabled: the server takes no writes through this API.
 	CodeWritesDisabled = "writes_disabled"
+	// CodeBusy: too much of what costs a lot is asked for at once.
+	CodeBusy = "busy"
 )
 
 // defaultRetryAfter is used when the log does not say when to come back.

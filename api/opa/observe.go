@@ -2,6 +2,8 @@ package opa
 
 import (
 	"encoding/json"
+	"net/http"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/server/types"
@@ -9,6 +11,35 @@ import (
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
+
+// explainTurns is how many answers with an explanation are made at once: each may
+// take a hundred megabytes and seconds of a processor. explainWait is how long
+// another one waits for its turn.
+const (
+	explainTurns = 2
+	explainWait  = 10 * time.Second
+)
+
+// explained lets requests for an explanation take turns.
+func (s *Server) explained(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "" || parseParams(r.URL.RawQuery).explain == "" {
+			next(w, r)
+			return
+		}
+		timer := time.NewTimer(explainWait)
+		defer timer.Stop()
+		select {
+		case s.explaining <- struct{}{}:
+			defer func() { <-s.explaining }()
+			next(w, r)
+		case <-r.Context().Done(): // nobody waits for an answer
+		case <-timer.C:
+			w.Header().Set("Retry-After", retrySeconds(explainWait))
+			s.replyErrorV1(w, r, http.StatusServiceUnavailable, types.NewErrorV1(CodeBusy, "too many explanations are being made; ask again without explain or later"))
+		}
+	}
+}
 
 // dataResponse is the answer of /v1/data with what was asked for beside the
 // result.

@@ -84,7 +84,7 @@ func (s *Server) Handler(require Require) http.Handler {
 		w.Header().Set("Allow", http.MethodPost)
 		methodNotAllowed(w, r)
 	}))
-	hot := s.guarded(require, api.ClassDecide, "v1/data", s.dataPost)
+	hot := s.guarded(require, api.ClassDecide, "v1/data", s.explained(s.dataPost))
 	guarded := s.guard(require, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && isPlain(r) {
 			hot.ServeHTTP(w, r)
@@ -125,16 +125,16 @@ func (s *Server) routeDecisions(mux routes, require Require) {
 		s.route(mux, require, api.ClassDecide, label, h, patterns...)
 	}
 	decide("v0/data", s.v0Post, "POST /v0/data", "POST /v0/data/{path...}")
-	decide("v1/data", s.dataPost, "POST /v1/data", "POST /v1/data/{path...}")
-	decide("v1/data", s.dataGet, "GET /v1/data", "GET /v1/data/{path...}")
+	decide("v1/data", s.explained(s.dataPost), "POST /v1/data", "POST /v1/data/{path...}")
+	decide("v1/data", s.explained(s.dataGet), "GET /v1/data", "GET /v1/data/{path...}")
 	decide("v1/batch/data", s.batchPost, "POST /v1/batch/data", "POST /v1/batch/data/{path...}")
 	decide("index", s.defaultPost, "POST /{$}")
 }
 
 func (s *Server) routeQuestions(mux routes, require Require) {
-	s.route(mux, require, api.ClassQuery, "v1/query", s.queryGet, "GET /v1/query")
-	s.route(mux, require, api.ClassQuery, "v1/query", s.queryPost, "POST /v1/query")
-	s.route(mux, require, api.ClassQuery, "v1/compile", s.compilePost, "POST /v1/compile")
+	s.route(mux, require, api.ClassQuery, "v1/query", s.explained(s.queryGet), "GET /v1/query")
+	s.route(mux, require, api.ClassQuery, "v1/query", s.explained(s.queryPost), "POST /v1/query")
+	s.route(mux, require, api.ClassQuery, "v1/compile", s.explained(s.compilePost), "POST /v1/compile")
 	s.route(mux, require, api.ClassDecide, "v1/compile", s.compileFilters,
 		"POST /v1/compile/{path...}", "GET /v1/compile/{path...}")
 }

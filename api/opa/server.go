@@ -100,7 +100,9 @@ type Server struct {
 
 	admission *admission // nil: the access table decides
 	exchanges sync.Pool  // *exchange
-	inputKey  *ast.Term
+	// explaining holds one value for each explanation that is being made.
+	explaining chan struct{}
+	inputKey   *ast.Term
 
 	// Header values that every answer shares; net/http does not change them.
 	contentJSON, varyEncoding []string
@@ -117,6 +119,7 @@ func New(p *pdp.PDP, recorder Recorder, o Options) *Server {
 	s := &Server{
 		pdp: p, recorder: recorder, options: o,
 		inputKey:     ast.StringTerm("input"),
+		explaining:   make(chan struct{}, explainTurns),
 		contentJSON:  []string{"application/json"},
 		varyEncoding: []string{"Accept-Encoding"},
 	}
