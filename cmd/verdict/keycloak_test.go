@@ -51,7 +51,7 @@ func startKeycloak(t testing.TB) *keycloak {
 	t.Cleanup(k.client.CloseIdleConnections)
 	components.Start(t, t.TempDir(), addr, "env",
 		"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin-password",
-		"JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dquarkus.transaction-manager.object-store.directory="+t.TempDir(),
+		"JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1 -Dquarkus.transaction-manager.object-store.directory="+t.TempDir(),
 		program, "start", "--optimized", "--cache=local", "--http-enabled=true", "--http-host=127.0.0.1", "--http-port="+addr[strings.LastIndexByte(addr, ':')+1:], "--hostname="+k.url)
 	k.admin = k.tokens("master", url.Values{"client_id": {"admin-cli"}, "username": {"admin"}, "password": {"admin-password"}})["access_token"]
 	k.post("/admin/realms", keycloakRealm)
