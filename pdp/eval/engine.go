@@ -159,9 +159,8 @@ func (e *Engine) WriteThen(fn func(*Draft) error, then func(next *Snapshot) erro
 	if err != nil {
 		return nil, err
 	}
-	if err := then(next); err != nil {
+	if err := e.replace(next, func() error { return then(next) }); err != nil {
 		return nil, err
 	}
-	e.active.Store(next)
 	return next, nil
 }

@@ -88,7 +88,7 @@ func (s *Snapshot) stale(x *expiry, path string, now time.Time) *StaleError {
 			}
 		}
 		if p.touches(s.program.reaches, held) {
-			return &StaleError{Bundle: b.Name, Revision: held.Revision, Age: age, MaxAge: b.MaxAge}
+			return &StaleError{Bundle: b.Name, Revision: b.Revision, Age: age, MaxAge: b.MaxAge}
 		}
 	}
 	return nil

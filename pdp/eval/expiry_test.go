@@ -106,7 +106,7 @@ unused if { x := data.shared.names; x.app }`)
 		e := engines[tt.stale]
 		e.SetExpiry([]eval.Expiring{
 			{Name: "other", Confirmed: confirmed, MaxAge: 24 * time.Hour},
-			{Name: tt.stale, Confirmed: confirmed, MaxAge: time.Hour},
+			{Name: tt.stale, Revision: tt.stale + "-1", Confirmed: confirmed, MaxAge: time.Hour},
 		})
 		if err := e.Active().Stale(tt.path, confirmed.Add(time.Hour-1)); err != nil {
 			t.Errorf("%s is stale too early: %v", tt.path, err)

@@ -19,6 +19,7 @@ type Snapshot struct {
 	program *program
 	store   *store
 	memo    *Memo
+	staged  *Staged // nil: nothing is tried beside it
 
 	bundles []*Bundle
 	packed  ast.Object // what the bundles bring, before writes through the API

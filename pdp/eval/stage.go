@@ -27,7 +27,7 @@ func (e *Engine) Stage(fn func(*Draft) error) (*Snapshot, error) {
 // Revive returns a snapshot with the content of one that was active before, to
 // be swapped in without being built again.
 func (e *Engine) Revive(old *Snapshot) *Snapshot {
-	next := *old
+	next := *old.Unstaged()
 	next.generation = e.Active().generation + 1
 	next.Warm(e.Active().Prepared())
 	return &next
@@ -43,11 +43,7 @@ func (e *Engine) Swap(next *Snapshot, then func() error) error {
 	if e.Active().generation+1 != next.generation {
 		return ErrStale
 	}
-	if err := then(); err != nil {
-		return err
-	}
-	e.active.Store(next)
-	return nil
+	return e.replace(next, then)
 }
 
 // Capabilities returns what policies may use. It must not be changed.
