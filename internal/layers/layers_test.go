@@ -56,6 +56,7 @@ func module() layers.Table {
 
 			{Path: "pdp/pip", Row: 3},
 			{Path: "pdp/replay", Row: 3},
+			{Path: "pdp/trial", Row: 3},
 			{Path: "identity", Row: 3},
 
 			{Path: "pdp/eval", Row: 2},
