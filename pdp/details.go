@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -28,4 +29,10 @@ func staleMember(e *eval.StaleError) []byte {
 		told = []byte("{}") // strings and numbers always encode
 	}
 	return append([]byte(`"stale":`), told...)
+}
+
+// isStale tells whether a bundle is too old for an answer.
+func isStale(err error) bool {
+	_, ok := errors.AsType[*eval.StaleError](err)
+	return ok
 }

@@ -293,9 +293,10 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 		snapshot = p.engine.Active()
 	}
 	started := time.Now()
-	res, evalErr := q.eval(ctx, snapshot, now)
+	a := p.ask(ctx, q, snapshot, now)
 	took := time.Since(started)
-	d = &Decision{ID: id, Value: res.Value, Snapshot: snapshot, Result: res, pdp: p, scratch: p.scratch.Get().(*scratch)}
+	evalErr = a.err
+	d = &Decision{ID: id, Value: a.res.Value, Snapshot: a.snapshot, Result: a.res, pdp: p, scratch: p.scratch.Get().(*scratch)}
 	failure := evalErr
 	if evalErr != nil {
 		d.Value = nil
@@ -306,6 +307,9 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 	if err := p.fill(ctx, q, d, failure, now, took); err != nil {
 		d.Release()
 		return nil, nil, err
+	}
+	if a.tried != nil {
+		a.tell(ctx, q, d, now, took)
 	}
 	p.metrics.observe(q.Edge, d.scratch.record.Outcome, took)
 	return d, evalErr, nil

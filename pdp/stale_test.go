@@ -34,7 +34,7 @@ func TestStale(t *testing.T) {
 	if _, err := p.engine.Write(func(d *eval.Draft) error { return d.SetBundles([]*eval.Bundle{base, roles}) }); err != nil {
 		t.Fatal(err)
 	}
-	p.engine.SetExpiry([]eval.Expiring{{Name: "roles", Confirmed: now.Add(-2 * time.Hour), MaxAge: time.Hour}})
+	p.engine.SetExpiry([]eval.Expiring{{Name: "roles", Revision: "r7", Confirmed: now.Add(-2 * time.Hour), MaxAge: time.Hour}})
 
 	const stale = `{"age_seconds":7200,"bundle":"roles","max_age_seconds":3600,"revision":"r7"}`
 	for path, want := range map[string]string{pdp.StandardPath: "decision", pdp.HTTPPath: ""} {
