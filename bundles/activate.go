@@ -33,6 +33,7 @@ const (
 	KindPush     Kind = "push"
 	KindActivate Kind = "activate"
 	KindRollback Kind = "rollback"
+	KindPromote  Kind = "promote"
 )
 
 // Activation is one change of the active set.
@@ -107,9 +108,6 @@ func (s *Service) Activate(ctx context.Context, r ActivationRequest) (*Activatio
 // Rollback makes a kept revision active again. Errors are as of Push.
 func (s *Service) Rollback(ctx context.Context, r RollbackRequest) (*Activation, error) {
 	return s.change(ctx, &change{kind: KindRollback, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
-		if err := s.checkName(r.Name); err != nil {
-			return nil, notFound(r.Name)
-		}
 		if err := now.match(r.Name, r.IfMatch, false); err != nil {
 			return nil, err
 		}
@@ -166,7 +164,9 @@ type change struct {
 	choose func(ctx context.Context, now activeSet) (map[string]*Revision, error)
 	// staged and parsed are what is there already; they may be nil.
 	staged *eval.Snapshot
-	parsed map[string]*eval.Bundle
+	// promoted is the trial that ends with the activation of what it tried.
+	promoted *staging
+	parsed   map[string]*eval.Bundle
 
 	now, next activeSet
 	changes   map[string]*Revision
@@ -230,13 +230,15 @@ func (s *Service) swap(ctx context.Context, c *change) error {
 		if err := s.judgeActivation(ctx, c, snapshot); err != nil {
 			return err
 		}
-		before := s.o.Engine.Active()
+		before := s.o.Engine.Active().Unstaged()
+		c.promote(EndPromoted)
 		err = s.o.Engine.Swap(snapshot, func() error { return s.commit(ctx, c, snapshot) })
 		switch {
 		case errors.Is(err, eval.ErrStale):
 			c.staged = nil // something else was written: build it again
 			continue
 		case err != nil:
+			c.promote(EndSuperseded) // that is how the trial ends, if it goes on
 			return err
 		}
 		s.setActive(c.next)
@@ -244,6 +246,13 @@ func (s *Service) swap(ctx context.Context, c *change) error {
 		return nil
 	}
 	return &Error{Code: CodeBusy, Message: "policies and data are being written through the API all the time", RetryAfter: time.Second}
+}
+
+// promote says why the trial of what is promoted ends.
+func (c *change) promote(reason EndReason) {
+	if c.promoted != nil {
+		c.promoted.because.Store(&reason)
+	}
 }
 
 // snapshotOf finds the snapshot ready, or builds it.

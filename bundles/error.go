@@ -19,6 +19,7 @@ const (
 	CodePast         Code = "revision_past"       // it was active before; there is a call for that
 	CodeSerial       Code = "serial_not_higher"   // verdict.serial must increase
 	CodePrecondition Code = "precondition_failed" // another revision is active
+	CodeStaged       Code = "staged_already"      // another bundle's revision is staged
 	CodeNotFound     Code = "not_found"
 	CodeRequest      Code = "invalid_parameter"
 	CodeBusy         Code = "busy"              // too many uploads

@@ -15,7 +15,7 @@ import (
 // not judged: it must not fail.
 func (s *Service) judgeActivation(ctx context.Context, c *change, snapshot *eval.Snapshot) error {
 	gates := slices.DeleteFunc(slices.Clone(s.o.Gates), func(g Gate) bool { return !g.Activation })
-	if c.kind != KindActivate || c.gates != nil || len(gates) == 0 {
+	if c.kind != KindActivate && c.kind != KindPromote || c.gates != nil || len(gates) == 0 {
 		return nil
 	}
 	candidate := &Candidate{By: c.by, Snapshot: snapshot}

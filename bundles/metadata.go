@@ -21,6 +21,7 @@ import (
 //	statement.NAME.STATEMENT    the digest that was accepted by this signed list, for ever
 //	history.NUMBER              Activation: the last ones
 //	confirmed.NAME              confirmation: when what is active was current last
+//	staged                      Staging: what is tried, without what comes of it
 const (
 	keyActive    = "active"
 	keyName      = "name"
@@ -31,6 +32,7 @@ const (
 	keyStatement = "statement"
 	keyHistory   = "history"
 	keyConfirmed = "confirmed"
+	keyStaged    = "staged"
 )
 
 // Revision is what is known of one revision of a bundle.

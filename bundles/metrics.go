@@ -3,7 +3,9 @@ package bundles
 import "github.com/prometheus/client_golang/prometheus"
 
 // Collectors returns the metrics of the service.
-func (s *Service) Collectors() []prometheus.Collector { return []prometheus.Collector{ageCollector{s}} }
+func (s *Service) Collectors() []prometheus.Collector {
+	return append(s.trials.Collectors(), ageCollector{s})
+}
 
 // ageCollector tells the age of each active bundle when it is asked.
 type ageCollector struct{ service *Service }

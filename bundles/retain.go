@@ -37,8 +37,12 @@ func (s *Service) retainKind(ctx context.Context, kind, name string, most int) e
 		return cmp.Or(cmp.Compare(y.Number, x.Number), y.PushedAt.Compare(x.PushedAt))
 	})
 	entry := s.current().Bundles[name]
+	tried := ""
+	if st := s.running(); st != nil && st.info.Name == name {
+		tried = st.info.Revision
+	}
 	for i, r := range all {
-		if kind == keyRevision && (r.Revision == entry.Revision || r.Revision == entry.Previous) {
+		if kind == keyRevision && (r.Revision == entry.Revision || r.Revision == entry.Previous || r.Revision == tried) {
 			continue
 		}
 		if i < most && !s.tooOld(r) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
+	"github.com/verdict-pdp/verdict/pdp/trial"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -58,10 +59,13 @@ type Options struct {
 	KeepDays int
 	// MaxAge is how long an active revision decides after it was made active or
 	// confirmed; 0: for ever. MaxAges are those of single bundles.
-	MaxAge      time.Duration
-	MaxAges     map[string]time.Duration
-	GateOptions GateOptions
-	Gates       []Gate // more of them, in their order
+	MaxAge  time.Duration
+	MaxAges map[string]time.Duration
+	// CanarySubject is a JSON Pointer into the input: which part of the subjects
+	// a canary answers for goes by the value there. Default DefaultSubject.
+	CanarySubject string
+	GateOptions   GateOptions
+	Gates         []Gate // more of them, in their order
 	// Background calls a function that keeps a processor busy for a while and
 	// returns when it has; nil: it is called as any other.
 	Background func(func() error) error
@@ -88,11 +92,18 @@ type Service struct {
 	confirming chan struct{}
 	expiring   sync.Mutex // held while the engine is told of ages
 
-	mu        sync.Mutex
-	active    activeSet               // owned by mu; changed by the holder of changing
-	changed   chan struct{}           // owned by mu; closed and replaced when active changes
-	confirmed map[string]confirmation // owned by mu; changed by the holder of confirming
-	warm      []warmSet               // owned by the holder of changing, newest first
+	mu         sync.Mutex
+	active     activeSet               // owned by mu; changed by the holder of changing
+	changed    chan struct{}           // owned by mu; closed and replaced when active changes
+	confirmed  map[string]confirmation // owned by mu; changed by the holder of confirming
+	staging    *staging                // owned by mu; what is tried; nil: nothing
+	restaged   chan struct{}           // owned by mu; closed and replaced when something is staged
+	lastStaged map[string]*Staging     // owned by mu; what came of the last one, by bundle
+	warm       []warmSet               // owned by the holder of changing, newest first
+
+	trials          *trial.Metrics
+	leftover        *staging // of the process before; owned by Run
+	leftoverVersion uint64
 
 	fault func(point string) error // for tests: what happens at a step
 }
@@ -128,8 +139,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		o: o, fixed: o.Engine.Active().Bundles(), meta: &metadata{bucket: o.Bucket},
 		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1), confirming: make(chan struct{}, 1),
-		changed: make(chan struct{}),
-		fault:   func(string) error { return nil },
+		changed: make(chan struct{}), restaged: make(chan struct{}), lastStaged: map[string]*Staging{},
+		trials: trial.NewMetrics(),
+		fault:  func(string) error { return nil },
 	}
 	var err error
 	if s.disk, err = openArchives(o.Dir); err != nil {
@@ -139,6 +151,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		return nil, fmt.Errorf("open bundles: %w", err)
 	}
 	if err := s.readConfirmations(ctx); err != nil {
+		return nil, fmt.Errorf("open bundles: %w", err)
+	}
+	if err := s.readLeftover(ctx); err != nil {
 		return nil, fmt.Errorf("open bundles: %w", err)
 	}
 	if err := s.countArchives(ctx); err != nil {
