@@ -31,6 +31,10 @@ func (s *Server) mountBundles(r chi.Router, require Require) {
 	route(http.MethodGet, one+"/diff", api.ClassBundleRead, named, s.bundleDiff)
 	route(http.MethodGet, one+"/revisions", api.ClassBundleRead, named, s.revisionList)
 	route(http.MethodGet, one+"/revisions/{rev}", api.ClassBundleRead, named, s.revision)
+	route(http.MethodPost, one+"/revisions/{rev}/stage", api.ClassBundleWrite, named, s.stage)
+	route(http.MethodGet, one+"/stage", api.ClassBundleRead, named, s.staged)
+	route(http.MethodDelete, one+"/stage", api.ClassBundleWrite, named, s.unstage)
+	route(http.MethodPost, one+"/stage/promote", api.ClassBundleWrite, named, s.promote)
 	route(http.MethodGet, one+"/revisions/{rev}/archive", api.ClassBundleRead, named, s.archive)
 	if s.o.Replayer != nil {
 		route(http.MethodPost, one+"/revisions/{rev}/replay", api.ClassBundleRead, named, s.replay)

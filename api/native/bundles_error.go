@@ -80,7 +80,7 @@ func bundleStatus(code bundles.Code) int {
 		return http.StatusRequestEntityTooLarge
 	case bundles.CodeGate:
 		return http.StatusUnprocessableEntity
-	case bundles.CodeUsed, bundles.CodePast, bundles.CodeSerial:
+	case bundles.CodeUsed, bundles.CodePast, bundles.CodeSerial, bundles.CodeStaged:
 		return http.StatusConflict
 	case bundles.CodePrecondition:
 		return http.StatusPreconditionFailed
