@@ -29,7 +29,6 @@ const (
 	defaultCacheEntries = 10_000
 	defaultCacheBytes   = 64 << 20
 	describeTime        = time.Minute
-	describeAgain       = 5 * time.Second // after a backend that was unavailable
 	checkTime           = 30 * time.Second
 	macSuffix           = "-mac"
 )
@@ -96,7 +95,7 @@ type Ring struct {
 type info struct {
 	key   Key
 	state *keyState
-	until time.Time // when it is looked at again; guarded by Ring.mu
+	at    time.Time
 }
 
 // New returns a ring over a backend. It asks nobody yet: keys are created when
@@ -195,26 +194,20 @@ func (r *Ring) policyOf(id string) (Class, Policy, bool) {
 	return ref.class, r.policies[ref.class], ok
 }
 
-// look gives what is known of a key. After a minute one caller asks for it
-// again, while others go on with what was known; that holds too when the
-// backend is unavailable.
+// look gives what is known of a key, asked for again after a minute. When the
+// backend is unavailable, what was known before holds.
 func (r *Ring) look(ctx context.Context, id string) (*info, error) {
-	now := r.o.Now()
 	r.mu.Lock()
 	known := r.infos[id]
-	fresh := known != nil && now.Before(known.until)
-	if known != nil && !fresh {
-		known.until = now.Add(describeAgain)
-	}
 	r.mu.Unlock()
-	if fresh {
+	if known != nil && r.o.Now().Sub(known.at) < describeTime {
 		return known, nil
 	}
-	again, err := r.lookAgain(ctx, id)
+	fresh, err := r.lookAgain(ctx, id)
 	if errors.Is(err, ErrUnavailable) && known != nil {
 		return known, nil
 	}
-	return again, err
+	return fresh, err
 }
 
 // lookAgain asks the backend and the store.
@@ -230,7 +223,7 @@ func (r *Ring) lookAgain(ctx context.Context, id string) (*info, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := &info{key: key, state: state, until: r.o.Now().Add(describeTime)}
+	fresh := &info{key: key, state: state, at: r.o.Now()}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.epoch == epoch {

@@ -56,7 +56,6 @@ type app struct {
 	engine   *eval.Engine
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
-	keys     keyRing
 	trust    *bundles.Trust
 	pushed   *bundles.Service
 	sources  *pull.Puller
@@ -101,9 +100,6 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openSources(); err != nil {
-		return err
-	}
-	if err := a.openKeys(); err != nil {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
@@ -186,7 +182,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -231,7 +227,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.runState(ctx) })
 	group.Go(func() error { return a.sources.Run(ctx) })
 	group.Go(func() error { return a.issuers.Run(ctx) })
-	group.Go(func() error { return a.keys.run(ctx, a) })
+	group.Go(func() error { return a.pushed.Run(ctx) })
 	group.Go(func() error {
 		for {
 			select {
@@ -282,7 +278,7 @@ func (a *app) Close() error {
 	case a.store != nil:
 		log = a.store.Close()
 	}
-	return errors.Join(a.keys.close(), state, log)
+	return errors.Join(state, log)
 }
 
 // record appends a record that concerns the server itself.

@@ -36,7 +36,7 @@ func (a *app) openBundles() (err error) {
 			Files: c.Limits.BundleFiles, Ratio: c.Limits.BundleRatio,
 		},
 		KeepRevisions: c.Bundles.KeepRevisions, KeepDays: c.Bundles.KeepDays,
-		MaxAge: c.Bundles.MaxAge, MaxAges: maxAges(c),
+		MaxAge: c.Bundles.MaxAge, MaxAges: maxAges(c), CanarySubject: c.Bundles.Canary.Subject,
 		GateOptions: bundles.GateOptions{
 			Coverage: c.Bundles.Gates.Coverage, TestsTimeout: c.Bundles.Gates.TestsTimeout,
 			Refused: append([]string{}, c.Bundles.Gates.RefusedBuiltins...), Lenient: !c.Bundles.Gates.Strict,

@@ -46,7 +46,7 @@ func runPage(t *testing.T, page string, least int) {
 			command = strings.ReplaceAll(command, "localhost:8181", strings.TrimPrefix(server.URL, "http://"))
 			cmd := exec.Command("bash", "-c", command)
 			cmd.Dir = folder
-			cmd.Env = append(os.Environ(), "VERDICT_TOKEN="+server.AdminToken())
+			cmd.Env = append(os.Environ(), "VERDICT_TOKEN="+server.AdminToken(), "VERDICT_SERVER="+server.URL)
 			var errs bytes.Buffer
 			cmd.Stderr = &errs
 			got, err := cmd.Output()

@@ -25,6 +25,7 @@ one, and list, compare, activate and roll back what it keeps.`
 		newBundleBuildCmd(p), newBundleSignCmd(p), newBundleInspectCmd(p), newBundleTestCmd(p),
 		newBundlePushCmd(p), newBundleListCmd(p), newBundleDiffCmd(p), newBundleActivateCmd(p), newBundleRollbackCmd(p),
 		newBundleReplayCmd(p),
+		newBundleStageCmd(p), newBundleUnstageCmd(p), newBundlePromoteCmd(p),
 	)
 	return cmd
 }

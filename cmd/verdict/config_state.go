@@ -126,8 +126,9 @@ type BundleTLSConfig struct {
 
 // CanaryConfig is bundles.canary.
 type CanaryConfig struct {
-	// JSON Pointer into the input to the value that a request is assigned
-	// by, so that one subject always meets the same revision.
+	// JSON Pointer into the input to the value that a decision is assigned
+	// by, so that one subject always meets the same revision. Empty:
+	// `/subject/id`. Where nothing is found the active revision answers.
 	Subject string `key:"subject"`
 }
 
@@ -169,18 +170,14 @@ type VaultAuthConfig struct {
 	Method string `key:"method"`
 	// Where the method is mounted. Empty: at its own name.
 	Mount string `key:"mount"`
-	// The role to log in as: required with kubernetes, else the server's
-	// default (jwt, cert).
+	// The role to log in as (kubernetes, jwt, cert).
 	Role string `key:"role"`
-	// A file with the token, read again at each login (token).
+	// A file with the token (token).
 	TokenFile string `key:"token_file"`
 	// A file with the role id (approle).
 	RoleIDFile string `key:"role_id_file"`
-	// A file with the secret id (approle); empty: the role asks for none.
+	// A file with the secret id (approle).
 	SecretIDFile string `key:"secret_id_file"`
-	// `secret_id_file` holds a response-wrapping token, which gives the secret
-	// id once (approle).
-	SecretIDWrapped bool `key:"secret_id_wrapped"`
 	// A file with the JWT (kubernetes, jwt); read again at each login.
 	JWTFile string `key:"jwt_file"`
 	// Client certificate, PEM (cert).
@@ -191,8 +188,7 @@ type VaultAuthConfig struct {
 
 // LocalKeysConfig is keys.local; at most one of its keys is set.
 type LocalKeysConfig struct {
-	// A file with the master key, mode 0600. Empty, and nothing else given:
-	// `master.key` in the data folder, which is made.
+	// A file with the master key.
 	MasterKeyFile string `key:"master_key_file"`
 	// A file with the passphrase that the master key is derived from.
 	PassphraseFile string `key:"passphrase_file"`
