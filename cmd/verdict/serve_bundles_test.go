@@ -161,6 +161,10 @@ func TestBundleScopes(t *testing.T) {
 		{http.MethodGet, "bundles/shop/revisions/v1/archive", []string{"bundles:shop", "bundles:shop:read", "bundles:*"}},
 		{http.MethodGet, "bundles/shop/diff?from=v1&to=v1", []string{"bundles:shop", "bundles:shop:read", "bundles:*"}},
 		{http.MethodPost, "bundles/shop/rollback", []string{"bundles:shop", "bundles:*"}},
+		{http.MethodPost, "bundles/shop/revisions/v1/stage", []string{"bundles:shop", "bundles:*"}},
+		{http.MethodGet, "bundles/shop/stage", []string{"bundles:shop", "bundles:shop:read", "bundles:*"}},
+		{http.MethodPost, "bundles/shop/stage/promote", []string{"bundles:shop", "bundles:*"}},
+		{http.MethodDelete, "bundles/shop/stage", []string{"bundles:shop", "bundles:*"}},
 		{http.MethodPost, "activations", []string{"bundles:*"}},
 		{http.MethodGet, "bundles", []string{"bundles:*"}},
 	} {
