@@ -131,7 +131,10 @@ func (r *Ring) rotate(ctx context.Context, by By, id string, now time.Time, caus
 		return Key{}, err
 	}
 	if c := s.Claim; c != nil && key.Latest > c.From {
-		if err := r.finish(ctx, id, s, key); err != nil {
+		if err := r.finish(ctx, id, *c); err != nil {
+			return Key{}, err
+		}
+		if s, err = r.load(ctx, id); err != nil {
 			return Key{}, err
 		}
 	}
@@ -150,37 +153,47 @@ func (r *Ring) rotate(ctx context.Context, by By, id string, now time.Time, caus
 		}
 		return Key{}, err
 	}
-	return r.carryOut(ctx, by, key, s)
+	return r.carryOut(ctx, by, key, *s.Claim)
 }
 
 // carryOut does what a claim says.
-func (r *Ring) carryOut(ctx context.Context, by By, key Key, s *keyState) (Key, error) {
+func (r *Ring) carryOut(ctx context.Context, by By, key Key, c claim) (Key, error) {
 	id := key.Name
 	class, policy, _ := r.policyOf(id)
 	event := Event{
-		Kind: EventRotated, KeyID: id, Class: class, Type: key.Type, Version: key.Latest + 1, From: key.Latest, Cause: s.Claim.Cause, By: by,
+		Kind: EventRotated, KeyID: id, Class: class, Type: key.Type, Version: key.Latest + 1, From: key.Latest, Cause: c.Cause, By: by,
 	}
-	if !s.Claim.Recorded {
+	if !c.Recorded {
 		if err := r.recorder.RecordKey(ctx, event); err != nil {
 			return Key{}, fmt.Errorf("record the rotation of key %s: %w", id, err)
 		}
-		s.Claim.Recorded = true
-		if err := r.save(ctx, id, s); err != nil {
+		if err := r.setRecorded(ctx, id, c, true); err != nil {
 			return Key{}, err
 		}
 	}
 	next, err := r.addVersion(ctx, key, policy)
+	ctx = context.WithoutCancel(ctx)
 	if err != nil {
 		err = fmt.Errorf("rotate key %s: %w", id, err)
 		event.Kind, event.Failed = EventRotationFailed, err.Error()
-		s.Claim.Recorded = false
-		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event), r.save(context.WithoutCancel(ctx), id, s))
+		return Key{}, errors.Join(err, r.recorder.RecordKey(ctx, event), r.setRecorded(ctx, id, c, false))
 	}
-	if err := r.finish(context.WithoutCancel(ctx), id, s, next); err != nil {
-		return Key{}, err
+	if err := r.finish(ctx, id, c); err != nil {
+		return Key{}, fmt.Errorf("key %s has version %d now: %w", id, next.Latest, err)
 	}
 	r.metrics.changes.WithLabelValues(string(EventRotated)).Inc()
 	return next, nil
+}
+
+// setRecorded notes in a claim whether its rotation stands in the log.
+func (r *Ring) setRecorded(ctx context.Context, id string, c claim, recorded bool) error {
+	return r.change(ctx, id, func(s *keyState) error {
+		if s.Claim == nil || s.Claim.Owner != c.Owner || s.Claim.From != c.From {
+			return ErrBusy
+		}
+		s.Claim.Recorded = recorded
+		return nil
+	})
 }
 
 // addVersion rotates in the backend, or imports material that is escrowed.
@@ -201,17 +214,22 @@ func (r *Ring) addVersion(ctx context.Context, key Key, policy Policy) (Key, err
 	return next, err
 }
 
-// finish removes a claim that was carried out.
-func (r *Ring) finish(ctx context.Context, id string, s *keyState, key Key) error {
-	s.Rotated = s.Claim.At
-	if !s.NextRotation.IsZero() && !s.NextRotation.After(s.Claim.At) {
-		s.NextRotation = time.Time{}
-	}
-	s.Claim = nil
-	err := r.save(ctx, id, s)
+// finish removes a claim that was carried out, unless somebody else who saw
+// that did.
+func (r *Ring) finish(ctx context.Context, id string, c claim) error {
+	err := r.change(ctx, id, func(s *keyState) error {
+		if s.Claim == nil || s.Claim.From != c.From {
+			return errNotDue
+		}
+		s.Rotated, s.Claim = c.At, nil
+		if !s.NextRotation.IsZero() && !s.NextRotation.After(c.At) {
+			s.NextRotation = time.Time{}
+		}
+		return nil
+	})
 	r.forget(id)
-	if err != nil {
-		return fmt.Errorf("key %s has version %d now: %w", id, key.Latest, err)
+	if errors.Is(err, errNotDue) {
+		return nil
 	}
-	return nil
+	return err
 }
