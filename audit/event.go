@@ -77,6 +77,19 @@ const (
 	// again; the outcome says which.
 	EventBundleSource = "bundle_source"
 
+	// The life of a key of the ring, beside key_rotation.
+	EventKeyCreated        = "key_created"
+	EventKeyRotationFailed = "key_rotation_failed"
+	EventKeyScheduled      = "key_rotation_scheduled"
+	EventKeyCompromised    = "key_compromised"
+	EventKeyRetired        = "key_retired"
+	EventKeyChangeFailed   = "key_change_failed"
+	EventKeyOpeningFailed  = "key_opening_failed"
+	// EventVaultState is that Vault can be used or cannot any more;
+	// EventVaultTokenLost that it refused our token before its time.
+	EventVaultState     = "vault_state"
+	EventVaultTokenLost = "vault_token_lost"
+
 	// EventGenesis is record 0 of every log.
 	EventGenesis = "system.genesis"
 	// EventStart is the first record of every run.
@@ -102,6 +115,8 @@ func KnownEvent(name string) bool {
 		EventAccessRefused, EventTokenCreated, EventTokenRevoked, EventPolicyWrite, EventPolicyDelete,
 		EventBundlePushed, EventBundleRefused, EventBundleActivated, EventBundleRolledBack,
 		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged, EventBundleSource,
+		EventKeyCreated, EventKeyRotationFailed, EventKeyScheduled, EventKeyCompromised, EventKeyRetired,
+		EventKeyChangeFailed, EventKeyOpeningFailed, EventVaultState, EventVaultTokenLost,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

@@ -12,12 +12,11 @@ import (
 )
 
 const (
-	// DefaultCacheEntries is what CacheOptions.Entries stands for when it is 0.
-	DefaultCacheEntries = 10_000
 	// MaxCacheTTL bounds CacheOptions.TTL: for so long a permission that was
 	// taken away may still be acted on.
 	MaxCacheTTL = time.Minute
 
+	defaultEntries   = 10_000
 	maxCachedContext = 8 << 10 // bytes; what explains itself at greater length is not kept
 )
 
@@ -34,7 +33,7 @@ type CacheOptions struct {
 	// cache is off. At most MaxCacheTTL.
 	TTL time.Duration
 	// Entries is how many answers are kept, the longest unused going first; 0:
-	// DefaultCacheEntries.
+	// 10,000.
 	Entries int
 }
 
@@ -82,7 +81,7 @@ func newCache(o CacheOptions) *cache {
 		return nil
 	}
 	if o.Entries == 0 {
-		o.Entries = DefaultCacheEntries
+		o.Entries = defaultEntries
 	}
 	return &cache{ttl: o.TTL, entries: o.Entries, byKey: map[cacheKey]*list.Element{}, used: list.New()}
 }

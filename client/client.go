@@ -12,11 +12,12 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultTimeout     = 2 * time.Second
-	DefaultRetries     = 2
-	DefaultMaxAnswer   = 8 << 20
-	DefaultConnections = 64
-	DefaultUserAgent   = "verdict-go"
+	DefaultTimeout   = 2 * time.Second
+	DefaultRetries   = 2
+	DefaultUserAgent = "verdict-go"
+
+	defaultMaxAnswer   = 8 << 20
+	defaultConnections = 64
 )
 
 // Options configure a Client. The zero value asks without a credential, which a
@@ -38,9 +39,9 @@ type Options struct {
 	// after 429, and after 503 with Retry-After; 0: DefaultRetries, negative:
 	// never. Retries are at most a tenth of all calls, but for a few at first.
 	Retries int
-	// MaxAnswer bounds an answer in bytes; 0: DefaultMaxAnswer.
+	// MaxAnswer bounds an answer in bytes; 0: 8 MiB.
 	MaxAnswer int64
-	// Connections is how many idle connections are kept; 0: DefaultConnections.
+	// Connections is how many idle connections are kept; 0: 64.
 	Connections int
 	// Cache keeps answers of Authorize for a short time. It is off by default.
 	Cache CacheOptions
@@ -104,10 +105,10 @@ func (o *Options) complete() error {
 		o.Retries = DefaultRetries
 	}
 	if o.MaxAnswer == 0 {
-		o.MaxAnswer = DefaultMaxAnswer
+		o.MaxAnswer = defaultMaxAnswer
 	}
 	if o.Connections == 0 {
-		o.Connections = DefaultConnections
+		o.Connections = defaultConnections
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = DefaultUserAgent

@@ -8,12 +8,12 @@ import (
 	"iter"
 )
 
-// DefaultPage is how many results a page of a search has.
-const DefaultPage = 500
+// defaultPage is how many results a page of a search has.
+const defaultPage = 500
 
 // Search says how a search is asked. The zero value is usable.
 type Search struct {
-	// Page is how many results are fetched at a time; 0: DefaultPage.
+	// Page is how many results are fetched at a time; 0: 500.
 	Page int
 }
 
@@ -91,7 +91,7 @@ func page[T any](ctx context.Context, c *Client, op, path string, s Search, ques
 		return nil, "", &Error{Op: op, Err: errors.New("Search.Page must not be negative"), kind: ErrInvalid}
 	}
 	if s.Page == 0 {
-		s.Page = DefaultPage
+		s.Page = defaultPage
 	}
 	body, bearer, err := c.question(ctx, op, question)
 	if err != nil {

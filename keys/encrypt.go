@@ -277,7 +277,7 @@ func (r *Ring) seal(b *batch, g *group, values []Value, results []Encrypted) err
 	raw := appendHeader(nil, b.class, flags, b.id, g.dek.wrapped)
 	head := len(raw)
 	var aad []byte
-	out := newTexts(len(g.items))
+	out := newTexts(len(g.items), raw)
 	for n, i := range g.items {
 		v := &values[i]
 		aad = appendAAD(aad[:0], b.class, b.id, bodyAES256GCM, &v.Context)

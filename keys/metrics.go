@@ -15,6 +15,8 @@ type metrics struct {
 	entries prometheus.Collector
 	up      prometheus.Collector
 	changes *prometheus.CounterVec
+	keys    *prometheus.GaugeVec
+	overdue prometheus.Gauge
 }
 
 func newMetrics(r *Ring) *metrics {
@@ -49,13 +51,21 @@ func newMetrics(r *Ring) *metrics {
 			Name: "verdict_keys_changes_total",
 			Help: "Changes of keys, by kind.",
 		}, []string{"kind"}),
+		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "verdict_keys",
+			Help: "Keys of the ring, by type.",
+		}, []string{"type"}),
+		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "verdict_keys_overdue",
+			Help: "Keys that should have been rotated by now.",
+		}),
 	}
 }
 
 // Collectors gives the ring's metrics.
 func (r *Ring) Collectors() []prometheus.Collector {
 	m := r.metrics
-	return []prometheus.Collector{m.values, m.calls, m.cached, m.entries, m.up, m.changes}
+	return []prometheus.Collector{m.values, m.calls, m.cached, m.entries, m.up, m.changes, m.keys, m.overdue}
 }
 
 func (m *metrics) hit(operation string)  { m.cached.WithLabelValues(operation, "hit").Inc() }

@@ -29,6 +29,7 @@ const (
 	defaultCacheEntries = 10_000
 	defaultCacheBytes   = 64 << 20
 	describeTime        = time.Minute
+	describeAgain       = 5 * time.Second // after a backend that was unavailable
 	checkTime           = 30 * time.Second
 	macSuffix           = "-mac"
 )
@@ -95,7 +96,7 @@ type Ring struct {
 type info struct {
 	key   Key
 	state *keyState
-	at    time.Time
+	until time.Time // when it is looked at again; guarded by Ring.mu
 }
 
 // New returns a ring over a backend. It asks nobody yet: keys are created when
@@ -194,20 +195,26 @@ func (r *Ring) policyOf(id string) (Class, Policy, bool) {
 	return ref.class, r.policies[ref.class], ok
 }
 
-// look gives what is known of a key, asked for again after a minute. When the
-// backend is unavailable, what was known before holds.
+// look gives what is known of a key. After a minute one caller asks for it
+// again, while others go on with what was known; that holds too when the
+// backend is unavailable.
 func (r *Ring) look(ctx context.Context, id string) (*info, error) {
+	now := r.o.Now()
 	r.mu.Lock()
 	known := r.infos[id]
+	fresh := known != nil && now.Before(known.until)
+	if known != nil && !fresh {
+		known.until = now.Add(describeAgain)
+	}
 	r.mu.Unlock()
-	if known != nil && r.o.Now().Sub(known.at) < describeTime {
+	if fresh {
 		return known, nil
 	}
-	fresh, err := r.lookAgain(ctx, id)
+	again, err := r.lookAgain(ctx, id)
 	if errors.Is(err, ErrUnavailable) && known != nil {
 		return known, nil
 	}
-	return fresh, err
+	return again, err
 }
 
 // lookAgain asks the backend and the store.
@@ -223,7 +230,7 @@ func (r *Ring) lookAgain(ctx context.Context, id string) (*info, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := &info{key: key, state: state, at: r.o.Now()}
+	fresh := &info{key: key, state: state, until: r.o.Now().Add(describeTime)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.epoch == epoch {

@@ -255,6 +255,15 @@ func TestUnavailable(t *testing.T) {
 	if err := g.ring.Verify(t.Context(), id, keys.ES256, []byte("m"), tags[0]); err != nil {
 		t.Errorf("verify by the public key known: %v", err)
 	}
+	described := g.spy.Calls("Describe")
+	for range 10 { // the backend is left alone for some seconds
+		if err := g.ring.Verify(t.Context(), id, keys.ES256, []byte("m"), tags[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := g.spy.Calls("Describe"); n != described {
+		t.Errorf("%d calls to a backend that is sealed", n-described)
+	}
 	for name, err := range map[string]error{
 		"encrypt":    g.encrypt(keys.Confidential, "b").Err,
 		"restricted": g.encrypt(keys.Restricted, "a").Err,

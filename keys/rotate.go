@@ -105,16 +105,14 @@ func (r *Ring) nextRotation(key Key, s *keyState) time.Time {
 	return next
 }
 
-// since is when the latest version began. The ring's own note of it goes
-// first: its clock is the one that is compared with.
+// since is when the latest version began: when the backend made it or, by the
+// clock that is compared with, when the ring had it made, whichever is later.
 func since(key Key, s *keyState) time.Time {
-	if !s.Rotated.IsZero() {
-		return s.Rotated
+	began := s.Rotated
+	if n := len(key.Versions); n > 0 && key.Versions[n-1].Created.After(began) {
+		began = key.Versions[n-1].Created
 	}
-	if n := len(key.Versions); n > 0 {
-		return key.Versions[n-1].Created
-	}
-	return time.Time{}
+	return began
 }
 
 // rotate rotates a key when cause gives one. The claim is durable before the

@@ -45,6 +45,25 @@ func (r *Ring) check(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		r.o.Log.Warn().Err(err).Msg("keys that are due could not all be rotated")
 	}
+	r.count(ctx)
+}
+
+// count brings the metrics of the keys up to date. What cannot be counted now
+// keeps its value.
+func (r *Ring) count(ctx context.Context) {
+	infos, err := r.Keys(ctx, 0)
+	if err != nil {
+		return
+	}
+	now, overdue := r.o.Now(), 0
+	r.metrics.keys.Reset()
+	for _, i := range infos {
+		r.metrics.keys.WithLabelValues(string(i.Type)).Inc()
+		if !i.NextRotation.IsZero() && i.NextRotation.Before(now) {
+			overdue++
+		}
+	}
+	r.metrics.overdue.Set(float64(overdue))
 }
 
 // follow forgets each key that changes in the store, until the watch ends.

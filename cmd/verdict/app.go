@@ -56,6 +56,7 @@ type app struct {
 	engine   *eval.Engine
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
+	keys     keyRing
 	trust    *bundles.Trust
 	pushed   *bundles.Service
 	sources  *pull.Puller
@@ -100,6 +101,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openSources(); err != nil {
+		return err
+	}
+	if err := a.openKeys(); err != nil {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
@@ -182,7 +186,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -228,6 +232,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.sources.Run(ctx) })
 	group.Go(func() error { return a.issuers.Run(ctx) })
 	group.Go(func() error { return a.pushed.Run(ctx) })
+	group.Go(func() error { return a.keys.run(ctx, a) })
 	group.Go(func() error {
 		for {
 			select {
@@ -278,7 +283,7 @@ func (a *app) Close() error {
 	case a.store != nil:
 		log = a.store.Close()
 	}
-	return errors.Join(state, log)
+	return errors.Join(a.keys.close(), state, log)
 }
 
 // record appends a record that concerns the server itself.

@@ -22,6 +22,7 @@ type serverStatus struct {
 	Facilities map[string]string `json:"facilities"` // on, off or degraded
 	Policies   policyStatus      `json:"policies"`
 	Sources    []pull.Status     `json:"bundle_sources"`
+	Keys       keyStatus         `json:"keys"`
 	Audit      audit.Status      `json:"audit"`
 	Runtime    runtimeStatus     `json:"runtime"`
 }
@@ -58,13 +59,16 @@ func (a *app) status() any {
 	s := serverStatus{
 		Version: a.version.Version, Commit: a.version.Commit, OPA: a.version.OPA,
 		Started: a.started.UTC(), UptimeSeconds: int64(a.now().Sub(a.started).Seconds()),
-		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Audit: a.log.Status(),
+		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Audit: a.log.Status(),
 		Runtime: runtimeStatus{
 			GCPercent: a.runtime.gcPercent, MemoryLimitBytes: a.runtime.memoryLimit,
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),
 		},
 	}
-	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus()}
+	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on"}
+	if s.Keys.State != "ok" {
+		s.Facilities["keys"] = "degraded"
+	}
 	for _, b := range s.Policies.Bundles {
 		if b.Base {
 			s.Facilities["standard_policies"] = "on"

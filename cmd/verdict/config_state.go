@@ -170,14 +170,18 @@ type VaultAuthConfig struct {
 	Method string `key:"method"`
 	// Where the method is mounted. Empty: at its own name.
 	Mount string `key:"mount"`
-	// The role to log in as (kubernetes, jwt, cert).
+	// The role to log in as: required with kubernetes, else the server's
+	// default (jwt, cert).
 	Role string `key:"role"`
-	// A file with the token (token).
+	// A file with the token, read again at each login (token).
 	TokenFile string `key:"token_file"`
 	// A file with the role id (approle).
 	RoleIDFile string `key:"role_id_file"`
-	// A file with the secret id (approle).
+	// A file with the secret id (approle); empty: the role asks for none.
 	SecretIDFile string `key:"secret_id_file"`
+	// `secret_id_file` holds a response-wrapping token, which gives the secret
+	// id once (approle).
+	SecretIDWrapped bool `key:"secret_id_wrapped"`
 	// A file with the JWT (kubernetes, jwt); read again at each login.
 	JWTFile string `key:"jwt_file"`
 	// Client certificate, PEM (cert).
@@ -188,7 +192,8 @@ type VaultAuthConfig struct {
 
 // LocalKeysConfig is keys.local; at most one of its keys is set.
 type LocalKeysConfig struct {
-	// A file with the master key.
+	// A file with the master key, mode 0600. Empty, and nothing else given:
+	// `master.key` in the data folder, which is made.
 	MasterKeyFile string `key:"master_key_file"`
 	// A file with the passphrase that the master key is derived from.
 	PassphraseFile string `key:"passphrase_file"`

@@ -10,6 +10,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/bundles/signature"
+	"github.com/verdict-pdp/verdict/internal/vault"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
@@ -141,6 +142,9 @@ func (r *checker) keys(k *KeysConfig) {
 	r.require("keys.vault.mount", k.Vault.Mount, "where the transit engine is mounted")
 	r.duration("keys.vault.timeout", k.Vault.Timeout, 10*time.Millisecond, 3*time.Second)
 	r.oneOf("keys.vault.auth.method", k.Vault.Auth.Method, "token", "approle", "kubernetes", "jwt", "cert")
+	if k.Provider == "vault" {
+		r.vaultAuth(&k.Vault.Auth)
+	}
 	given := 0
 	for _, v := range []string{k.Local.MasterKeyFile, k.Local.PassphraseFile, k.Local.MasterKeyEnv} {
 		if v != "" {
@@ -167,6 +171,28 @@ func (r *checker) keys(k *KeysConfig) {
 		r.oneOf(prefix+"algorithm", p.policy.Algorithm, "aes256-gcm96", "rsa-4096")
 		r.between(prefix+"rotation_days", p.policy.RotationDays, 1, 365)
 		r.between(prefix+"max_cache_time_minutes", p.policy.MaxCacheTimeMinutes, 0, 1440)
+	}
+}
+
+// vaultAuth checks that the method has what it logs in with.
+func (r *checker) vaultAuth(a *VaultAuthConfig) {
+	const auth = "keys.vault.auth."
+	switch vault.Method(a.Method) {
+	case vault.Token:
+		r.require(auth+"token_file", a.TokenFile, "the file of the token")
+	case vault.AppRole:
+		r.require(auth+"role_id_file", a.RoleIDFile, "the file of the role id")
+		if a.SecretIDWrapped {
+			r.require(auth+"secret_id_file", a.SecretIDFile, "the file of the wrapping token, since keys.vault.auth.secret_id_wrapped is on")
+		}
+	case vault.Kubernetes:
+		r.require(auth+"role", a.Role, "the role to log in as")
+		r.require(auth+"jwt_file", a.JWTFile, "the file of the service account's token")
+	case vault.JWT:
+		r.require(auth+"jwt_file", a.JWTFile, "the file of the JWT")
+	case vault.Certificate:
+		r.require(auth+"cert_file", a.CertFile, "the file of the certificate")
+		r.require(auth+"key_file", a.KeyFile, "the file of its key")
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package components runs the programs of others that verdict works with, for
-// tests: Envoy, nginx, Caddy, OpenBao. Each is fetched once into a cache outside
-// of the checkout, pinned by version, listens on loopback only, and ends with
-// its test.
+// tests: Envoy, nginx, Caddy, OpenBao, Keycloak. Each is fetched once into a
+// cache outside of the checkout, pinned by version, listens on loopback only,
+// and ends with its test.
 //
 // A component that cannot be had skips the test, by name; with CI=true it fails
 // it.
@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	fetchPatience = 5 * time.Minute
-	patience      = 60 * time.Second
+	fetchPatience = 10 * time.Minute
+	patience      = 4 * time.Minute // Keycloak takes half of it on a busy machine
 )
 
 //go:embed fetch.sh

@@ -69,6 +69,27 @@ schemathesis)
 	fi
 	echo "$folder/run"
 	;;
+keycloak)
+	version=26.7.1
+	folder=$cache/keycloak-$version
+	if [ ! -x "$folder/bin/kc.sh" ]; then
+		for tool in java mvn python3; do
+			command -v $tool >/dev/null || { echo "Keycloak needs $tool" >&2 && exit 1; }
+		done
+		mkdir -p "$cache"
+		new=$(mktemp -d "$cache/.keycloak.XXXXXX")
+		mvn -q dependency:copy -Dartifact=org.keycloak:keycloak-quarkus-dist:$version:zip -DoutputDirectory="$new" >&2
+		python3 -m zipfile -e "$new"/*.zip "$new"
+		mv "$new/keycloak-$version" "$new.d"
+		rm -rf "$new"
+		new=$new.d
+		chmod +x "$new"/bin/*.sh
+		# It is built for its folder, so that a test starts it without writing there.
+		"$new/bin/kc.sh" build --db=dev-mem >&2
+		install "$folder"
+	fi
+	echo "$folder/bin/kc.sh"
+	;;
 nginx) unpacked nginx 1.22 -v usr/sbin/nginx ;;
 caddy) unpacked caddy 2.6 version usr/bin/caddy ;;
 opa-sdk) # the folder of the TypeScript SDK, for node

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -12,6 +13,9 @@ import (
 // built from the checkout and gives its exit code. use is called with the server
 // before the first test.
 func Main(m *testing.M, o Options, use func(*Server)) int {
+	if slices.Contains(os.Args, "-test.fuzzworker") {
+		return m.Run() // one of many processes that run a fuzz target only
+	}
 	t := &mainTB{}
 	defer t.end()
 	o.Binary = build(t)

@@ -286,6 +286,9 @@ func TestRotateMaster(t *testing.T) {
 		seen[lines[0]] = true
 	}
 	shut(t, b)
+	if err := b.RotateMaster(); !errors.Is(err, keys.ErrUnavailable) {
+		t.Errorf("rotated after Close: %v", err)
+	}
 	b = open(t, dir)
 	unwrapOne(t, b, k)
 	variable, err := local.Open(filepath.Join(t.TempDir(), "keys"), local.Master{
@@ -344,6 +347,51 @@ func TestOneProcess(t *testing.T) {
 	if _, ok := errors.AsType[*filelock.HeldError](err); !ok {
 		t.Errorf("opened twice: %v", err)
 	}
+}
+
+// FuzzKeyset lays anything down as a keyset: it is refused by name, or is one
+// that was sealed under the master key and works.
+func FuzzKeyset(f *testing.F) {
+	m := local.Master{Variable: base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1, 2}, 16))}
+	dir := filepath.Join(f.TempDir(), "keys")
+	b, err := local.Open(dir, m, local.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, _, err := b.Ensure(f.Context(), "mac", keys.HMAC); err != nil {
+		f.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		f.Fatal(err)
+	}
+	file := filepath.Join(dir, "mac.keyset")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte(`{"format":1,"master":"","sealed":""}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "mac.keyset"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := local.Open(dir, m, local.Options{})
+		if err != nil {
+			if !errors.Is(err, local.ErrDamaged) && !errors.Is(err, local.ErrMaster) || !strings.Contains(err.Error(), "mac.keyset") {
+				t.Fatal(err)
+			}
+			return
+		}
+		defer b.Close()
+		if _, err := b.MAC(t.Context(), "mac", 0, [][]byte{content}); err != nil {
+			t.Fatalf("opened %q: %v", content, err)
+		}
+	})
 }
 
 // TestFailedWrite shows that a key which could not be written is as it was.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/verdict-pdp/verdict/internal/durable"
+	"github.com/verdict-pdp/verdict/keys"
 )
 
 // Limits of master keys.
@@ -273,6 +274,9 @@ func (b *Backend) RotateMaster() error {
 	}
 	b.change.Lock()
 	defer b.change.Unlock()
+	if b.State().Reason == keys.ReasonClosed {
+		return &keys.UnavailableError{Reason: keys.ReasonClosed}
+	}
 	content, err := readPrivate(b.master.File, maxMaster)
 	if err != nil {
 		return err

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/internal/vault"
+	"github.com/verdict-pdp/verdict/keys"
+	"github.com/verdict-pdp/verdict/keys/local"
+	"github.com/verdict-pdp/verdict/keys/transit"
+)
+
+const (
+	keysBucket = "keys"
+	// vaultEvents is how many events of Vault wait for the log.
+	vaultEvents = 64
+)
+
+// keyRing is the key ring and what it stands on.
+type keyRing struct {
+	*keys.Ring
+	vault  *vault.Client // nil: the keys are in the data folder
+	local  *local.Backend
+	events chan vault.Event
+}
+
+// openKeys makes the key ring. Vault is not asked: it may be sealed.
+func (a *app) openKeys() error {
+	bucket, err := a.state.Bucket(keysBucket)
+	if err != nil {
+		return fmt.Errorf("open state of keys: %w", err)
+	}
+	policies, err := keyPolicies(a.config)
+	if err != nil {
+		return err
+	}
+	o := keys.Options{Policies: policies, EnforceEscrow: a.config.Keys.Escrow.Enforce, Now: a.now, Log: a.logger}
+	var backend keys.Backend
+	if a.config.Keys.Provider == "vault" {
+		o.Prefix = a.config.Keys.Vault.KeyPrefix
+		backend, err = a.openVault()
+	} else {
+		backend, err = a.openLocalKeys()
+	}
+	if err != nil {
+		return err
+	}
+	a.keys.Ring, err = keys.New(backend, bucket, keyRecords{a}, o)
+	return err
+}
+
+// openVault makes the client of Vault and the keys in it.
+func (a *app) openVault() (keys.Backend, error) {
+	c := a.config.Keys.Vault
+	a.keys.events = make(chan vault.Event, vaultEvents)
+	var err error
+	a.keys.vault, err = vault.New(vault.Options{
+		Address: c.Address, Namespace: c.Namespace, CAFile: c.CAFile, Timeout: c.Timeout,
+		Auth: vault.Auth{
+			Method: vault.Method(c.Auth.Method), Mount: c.Auth.Mount, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
+			RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile, SecretIDWrapped: c.Auth.SecretIDWrapped,
+			JWTFile: c.Auth.JWTFile, CertFile: c.Auth.CertFile, KeyFile: c.Auth.KeyFile,
+		},
+		Observe: a.observeVault, Now: a.now, Logger: a.logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keys.vault: %w", err)
+	}
+	return transit.New(a.keys.vault, transit.Options{Mount: c.Mount})
+}
+
+// openLocalKeys opens the keysets in the data folder. Without a master key that
+// somebody gave, one is made beside them.
+func (a *app) openLocalKeys() (keys.Backend, error) {
+	c := a.config.Keys.Local
+	m := local.Master{File: c.MasterKeyFile, PassphraseFile: c.PassphraseFile}
+	switch {
+	case c.MasterKeyEnv != "":
+		if m.Variable = os.Getenv(c.MasterKeyEnv); m.Variable == "" {
+			return nil, fmt.Errorf("keys.local.master_key_env: the environment has no %s, or it is empty", c.MasterKeyEnv)
+		}
+	case c.MasterKeyFile == "" && c.PassphraseFile == "":
+		m.File, m.Generate = filepath.Join(a.config.DataDir, "master.key"), true
+	}
+	var err error
+	a.keys.local, err = local.Open(filepath.Join(a.config.DataDir, "keys"), m, local.Options{Now: a.now, Command: "verdict serve"})
+	if err != nil {
+		return nil, fmt.Errorf("keys.local: %w", err)
+	}
+	return a.keys.local, nil
+}
+
+// keyPolicies gives keys.policies.
+func keyPolicies(c *Config) (keys.Policies, error) {
+	all := keys.Policies{}
+	for class, p := range map[keys.Class]KeyPolicyConfig{
+		keys.Public: c.Keys.Policies.Public, keys.Internal: c.Keys.Policies.Internal, keys.Confidential: c.Keys.Policies.Confidential,
+		keys.Restricted: c.Keys.Policies.Restricted, keys.TopSecret: c.Keys.Policies.TopSecret,
+	} {
+		algorithm, err := keys.ParseType(p.Algorithm)
+		if err != nil {
+			return nil, fmt.Errorf("keys.policies.%s.algorithm: %w", class, err)
+		}
+		all[class] = keys.Policy{
+			Algorithm: algorithm, RotationDays: p.RotationDays, RequireKeyEscrow: p.RequireKeyEscrow,
+			AllowKeyCaching: p.AllowKeyCaching, MaxCacheTimeMinutes: p.MaxCacheTimeMinutes,
+		}
+	}
+	return all, nil
+}
+
+// run keeps the ring, and the login to Vault, until ctx ends.
+func (k *keyRing) run(ctx context.Context, a *app) error {
+	group, ctx := errgroup.WithContext(ctx) // ends with run
+	group.Go(func() error { return k.Run(ctx) })
+	if k.vault != nil {
+		group.Go(func() error { return k.vault.Run(ctx) })
+		group.Go(func() error { return a.recordVault(ctx) })
+	}
+	return group.Wait()
+}
+
+// collectors are the metrics of the ring and of Vault.
+func (k *keyRing) collectors() []prometheus.Collector {
+	all := k.Collectors()
+	if k.vault != nil {
+		all = append(all, k.vault.Collectors()...)
+	}
+	return all
+}
+
+func (k *keyRing) close() error {
+	if k.local == nil {
+		return nil
+	}
+	return k.local.Close()
+}
+
+// observeVault takes what happens to Vault on its way to the log. It does not
+// block: what the log cannot take in time is in the metrics only.
+func (a *app) observeVault(e vault.Event) {
+	if e.Kind != vault.StateChanged && e.Kind != vault.TokenLost {
+		return
+	}
+	select {
+	case a.keys.events <- e:
+	default:
+		a.logger.Error().Str("event", string(e.Kind)).Msg("an event of Vault could not be recorded: too many wait")
+	}
+}
+
+func (a *app) recordVault(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-a.keys.events:
+			r := &audit.Record{
+				Type: audit.TypeKey, Event: audit.EventVaultState, Severity: audit.SeverityHigh, Outcome: audit.OutcomeWarning,
+				Resource: "vault", RequestedBy: "serve", Message: e.Detail,
+			}
+			switch {
+			case e.Kind == vault.TokenLost:
+				r.Event = audit.EventVaultTokenLost
+			case e.State == vault.Healthy:
+				r.Severity, r.Outcome = audit.SeverityInfo, audit.OutcomeSuccess
+			}
+			if err := a.record(ctx, r, map[string]any{"state": e.State}); err != nil && ctx.Err() == nil {
+				a.logger.Error().Err(err).Msg("an event of Vault could not be recorded")
+			}
+		}
+	}
+}
+
+// keyStatus is how the keys do.
+type keyStatus struct {
+	Provider string `json:"provider"`
+	// State is ok, or why no key can be used now.
+	State  string `json:"state"`
+	Detail string `json:"detail,omitempty"`
+	// Escrow is degraded while keys that must be escrowed are not.
+	Escrow string        `json:"escrow"`
+	Vault  *vault.Status `json:"vault,omitempty"`
+}
+
+func (a *app) keyStatus() keyStatus {
+	state := a.keys.State()
+	s := keyStatus{Provider: a.config.Keys.Provider, State: "ok", Detail: state.Detail, Escrow: "off"}
+	if state.Reason != "" {
+		s.State = string(state.Reason)
+	}
+	for _, class := range []keys.Class{keys.Internal, keys.Confidential, keys.Restricted, keys.TopSecret} {
+		if a.keys.Policy(class).RequireKeyEscrow {
+			s.Escrow = "degraded"
+		}
+	}
+	if a.keys.vault != nil {
+		v := a.keys.vault.Status()
+		s.Vault = &v
+	}
+	return s
+}
+
+// keyRecords writes what happens to keys into the audit log.
+type keyRecords struct{ a *app }
+
+// RecordKey implements keys.Recorder.
+func (k keyRecords) RecordKey(ctx context.Context, e keys.Event) error {
+	event, severity, ok := keyEvent(e.Kind)
+	if !ok {
+		return errors.New("record an event of keys: unknown kind " + string(e.Kind))
+	}
+	r := &audit.Record{
+		Type: audit.TypeKey, Event: event, Severity: severity, Outcome: audit.OutcomeSuccess, Resource: "key:" + e.KeyID,
+		DecisionID: e.By.DecisionID, ClientIP: e.By.ClientIP, UserAgent: e.By.UserAgent, RequestedBy: e.By.Caller, Edge: e.By.Edge,
+		CorrelationID: e.By.CorrelationID, TraceID: e.By.TraceID, Message: e.Failed,
+	}
+	if r.RequestedBy == "" {
+		r.RequestedBy = "serve"
+	}
+	if e.Failed != "" || e.Kind == keys.EventOpeningFailed {
+		r.Outcome = audit.OutcomeFailure
+	}
+	details := map[string]any{}
+	if e.Class != 0 {
+		details["classification"] = e.Class.String()
+	}
+	for name, value := range map[string]string{"type": string(e.Type), "cause": string(e.Cause)} {
+		if value != "" {
+			details[name] = value
+		}
+	}
+	for name, version := range map[string]uint32{"version": e.Version, "from": e.From} {
+		if version != 0 {
+			details[name] = version
+		}
+	}
+	if !e.At.IsZero() {
+		details["at"] = e.At.UTC()
+	}
+	if len(e.Failures) > 0 {
+		details["failures"], details["contexts"] = e.Failures, e.Contexts
+	}
+	return k.a.record(ctx, r, details)
+}
+
+// keyEvent gives the log's word and weight of an event.
+func keyEvent(kind keys.EventKind) (event string, severity audit.Severity, ok bool) {
+	switch kind {
+	case keys.EventCreated:
+		return audit.EventKeyCreated, audit.SeverityMedium, true
+	case keys.EventRotated:
+		return audit.EventKeyRotation, audit.SeverityMedium, true
+	case keys.EventRotationFailed:
+		return audit.EventKeyRotationFailed, audit.SeverityHigh, true
+	case keys.EventScheduled:
+		return audit.EventKeyScheduled, audit.SeverityMedium, true
+	case keys.EventCompromised:
+		return audit.EventKeyCompromised, audit.SeverityCritical, true
+	case keys.EventRetired:
+		return audit.EventKeyRetired, audit.SeverityHigh, true
+	case keys.EventChangeFailed:
+		return audit.EventKeyChangeFailed, audit.SeverityHigh, true
+	case keys.EventOpeningFailed:
+		return audit.EventKeyOpeningFailed, audit.SeverityHigh, true
+	}
+	return "", "", false
+}
