@@ -108,6 +108,9 @@ func (s *Service) Activate(ctx context.Context, r ActivationRequest) (*Activatio
 // Rollback makes a kept revision active again. Errors are as of Push.
 func (s *Service) Rollback(ctx context.Context, r RollbackRequest) (*Activation, error) {
 	return s.change(ctx, &change{kind: KindRollback, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
+		if err := s.checkName(r.Name); err != nil {
+			return nil, notFound(r.Name)
+		}
 		if err := now.match(r.Name, r.IfMatch, false); err != nil {
 			return nil, err
 		}

@@ -397,6 +397,8 @@ func TestRollback(t *testing.T) {
 	wantRefusal(t, err, bundles.CodeNotFound, "", "no revision")
 	_, err = b.Rollback(t.Context(), bundles.RollbackRequest{Name: "none"})
 	wantRefusal(t, err, bundles.CodeNotFound, "", "none")
+	_, err = b.Rollback(t.Context(), bundles.RollbackRequest{Name: "no,ne", IfMatch: []string{""}})
+	wantRefusal(t, err, bundles.CodeNotFound, "", "no,ne")
 	_, err = b.Rollback(t.Context(), bundles.RollbackRequest{Name: "app", Revision: "r2", IfMatch: []string{"r3"}})
 	wantRefusal(t, err, bundles.CodePrecondition, "", "r1")
 	history, err := b.History(t.Context())

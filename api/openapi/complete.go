@@ -55,6 +55,7 @@ func completeOperation(protocol string, op object) error {
 	if !ok {
 		return fmt.Errorf("there are no responses")
 	}
+	responses["431"] = object{"$ref": "#/components/responses/HeaderTooLarge"}
 	for _, status := range refusals(protocol, access, op) {
 		key := strconv.Itoa(status)
 		if responses[key] == nil {
