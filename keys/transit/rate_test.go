@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/verdict-pdp/verdict/internal/servertest"
 	"github.com/verdict-pdp/verdict/internal/vault"
 	"github.com/verdict-pdp/verdict/internal/vaulttest"
 	"github.com/verdict-pdp/verdict/keys"
@@ -54,7 +55,7 @@ func TestRate(t *testing.T) {
 	perCall := time.Since(started) / calls
 	ratio := float64(perCall) / float64(perValue)
 	t.Logf("with a data key %v a value, by a call %v a value: %.0f times", perValue, perCall, ratio)
-	if ratio < least {
+	if ratio < least && !servertest.Race() { // which slows down what is done here, not Vault
 		t.Errorf("a data key in memory is worth %.0f times a call to Vault, want %d at least", ratio, least)
 	}
 }
