@@ -11,6 +11,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/bundles/signature"
 	"github.com/verdict-pdp/verdict/internal/vault"
+	"github.com/verdict-pdp/verdict/keys"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
@@ -140,6 +141,11 @@ func (r *checker) keys(k *KeysConfig) {
 		r.url("keys.vault.address", k.Vault.Address)
 	}
 	r.require("keys.vault.mount", k.Vault.Mount, "where the transit engine is mounted")
+	r.segments("keys.vault.mount", k.Vault.Mount)
+	r.segments("keys.vault.key_prefix", k.Vault.KeyPrefix)
+	if strings.Contains(k.Vault.KeyPrefix, "/") || len(k.Vault.KeyPrefix) > keys.MaxName/2 {
+		r.fail("keys.vault.key_prefix", "%q is not the beginning of a name; write at most %d characters without a slash", k.Vault.KeyPrefix, keys.MaxName/2)
+	}
 	r.duration("keys.vault.timeout", k.Vault.Timeout, 10*time.Millisecond, 3*time.Second)
 	r.oneOf("keys.vault.auth.method", k.Vault.Auth.Method, "token", "approle", "kubernetes", "jwt", "cert")
 	if k.Provider == "vault" {
@@ -171,6 +177,20 @@ func (r *checker) keys(k *KeysConfig) {
 		r.oneOf(prefix+"algorithm", p.policy.Algorithm, "aes256-gcm96", "rsa-4096")
 		r.between(prefix+"rotation_days", p.policy.RotationDays, 1, 365)
 		r.between(prefix+"max_cache_time_minutes", p.policy.MaxCacheTimeMinutes, 0, 1440)
+	}
+}
+
+// segments checks what becomes a part of a path in Vault; empty is for others to
+// judge.
+func (r *checker) segments(key, value string) {
+	for part := range strings.SplitSeq(value, "/") {
+		bad := strings.HasPrefix(part, ".") || strings.ContainsFunc(part, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
+		})
+		if bad || part == "" && value != "" {
+			r.fail(key, "%q is not a path in Vault; write letters, digits, dots, underscores and hyphens, a dot not first", value)
+			return
+		}
 	}
 }
 
