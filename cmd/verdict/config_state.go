@@ -226,7 +226,7 @@ type KeyPoliciesConfig struct {
 
 // KeyPolicyConfig is keys.policies of one classification.
 type KeyPolicyConfig struct {
-	// `aes256-gcm96` or `rsa-4096`.
+	// `aes256-gcm96` or `rsa-4096`; `AES_256_GCM` and `RSA_4096` mean the same.
 	Algorithm string `key:"algorithm"`
 	// Days after which a key is rotated, 1 to 365.
 	RotationDays int `key:"rotation_days"`

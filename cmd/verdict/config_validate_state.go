@@ -75,18 +75,18 @@ func (r *checker) logGates(g *GatesConfig) {
 }
 
 func (r *checker) bundles(b *BundlesConfig) {
-	const keys = "bundles.verification_keys"
+	const list = "bundles.verification_keys"
 	ids := map[string]bool{}
 	for i, k := range b.VerificationKeys {
-		r.require(at(keys, i, "id"), k.ID, "the key id that signatures name")
+		r.require(at(list, i, "id"), k.ID, "the key id that signatures name")
 		if ids[k.ID] {
-			r.fail(at(keys, i, "id"), "%q is given twice; give each key its own", k.ID)
+			r.fail(at(list, i, "id"), "%q is given twice; give each key its own", k.ID)
 		}
 		ids[k.ID] = true
-		r.oneOf(at(keys, i, "algorithm"), k.Algorithm, bundleSignatures()...)
-		r.require(at(keys, i, "file"), k.File, "the file of the key")
+		r.oneOf(at(list, i, "algorithm"), k.Algorithm, bundleSignatures()...)
+		r.require(at(list, i, "file"), k.File, "the file of the key")
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
-			r.fail(at(keys, i, "not_after"), "is not after not_before, so the key is never valid; write a later time")
+			r.fail(at(list, i, "not_after"), "is not after not_before, so the key is never valid; write a later time")
 		}
 	}
 	r.between("bundles.keep_revisions", b.KeepRevisions, 1, 10_000)
@@ -174,7 +174,9 @@ func (r *checker) keys(k *KeysConfig) {
 		{"top_secret", k.Policies.TopSecret},
 	} {
 		prefix := "keys.policies." + p.name + "."
-		r.oneOf(prefix+"algorithm", p.policy.Algorithm, "aes256-gcm96", "rsa-4096")
+		if _, err := keys.ParseType(p.policy.Algorithm); err != nil {
+			r.oneOf(prefix+"algorithm", p.policy.Algorithm, string(keys.AES256), string(keys.RSA4096))
+		}
 		r.between(prefix+"rotation_days", p.policy.RotationDays, 1, 365)
 		r.between(prefix+"max_cache_time_minutes", p.policy.MaxCacheTimeMinutes, 0, 1440)
 	}

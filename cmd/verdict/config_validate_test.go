@@ -73,6 +73,7 @@ func TestValidation(t *testing.T) {
 		{"keys.escrow.enforce=true", `keys.escrow.public_key: is empty`},
 		{"keys.policies.restricted.rotation_days=366", `keys.policies.restricted.rotation_days: 366 is out of bounds; write a number from 1 to 365`},
 		{"keys.policies.top_secret.algorithm=fernet", `keys.policies.top_secret.algorithm: "fernet" is not known`},
+		{"keys.policies.top_secret.algorithm=RSA_2048", `keys.policies.top_secret.algorithm: "RSA_2048" is not known; write aes256-gcm96, rsa-4096`},
 		{"audit.durability=off", `audit.durability: "off" keeps no record and is for --dev only`},
 		{"audit.queue.records=0", `audit.queue.records: 0 is out of bounds`},
 		{"audit.queue.bytes=1KiB", `audit.queue.bytes: 1KiB is out of bounds; write a size from 64KiB to 16GiB`},
@@ -156,6 +157,17 @@ func TestExposed(t *testing.T) {
 	}
 	if len(warnings) != 1 || warnings[0].Key != "opa.authorization" || !strings.Contains(warnings[0].Text, "everybody who reaches verdict") {
 		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// The document's example of a policy, in its own words.
+func TestPolicyAliases(t *testing.T) {
+	const policy = "keys.policies.confidential."
+	for _, name := range []string{"RSA_4096", "rsa_4096", "AES_256_GCM", "aes256-gcm96"} {
+		row := policy + "algorithm=" + name + "|" + policy + "rotation_days=7|" + policy + "allow_key_caching=false|" + policy + "max_cache_time_minutes=0"
+		if _, warnings, err := verdict.Load(flags(row), nil); err != nil || len(warnings) > 0 {
+			t.Errorf("%s: %v, %v", name, warnings, err)
+		}
 	}
 }
 
