@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -79,10 +80,15 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnsupportedMediaType, "unsupported_coding", "the body is the tarball itself, without Content-Encoding", "Content-Encoding")
 		return
 	}
+	none := strings.TrimSpace(strings.Join(r.Header.Values("If-None-Match"), ","))
+	if none != "" && none != "*" {
+		fail(w, http.StatusBadRequest, "invalid_parameter", "If-None-Match is *, that no revision is active, or absent", "If-None-Match")
+		return
+	}
 	body := &patientBody{Reader: r.Body, w: w}
 	result, err := s.o.Bundles.Push(r.Context(), bundles.PushRequest{
 		Name: param(r, "name"), Body: body, ContentDigest: r.Header.Get("Content-Digest"),
-		IfMatch: bundles.ParseETags(r.Header.Values("If-Match")), IfNone: r.Header.Get("If-None-Match") == "*",
+		IfMatch: bundles.ParseETags(r.Header.Values("If-Match")), IfNone: none != "",
 		Keep: !activate, DryRun: dryRun, By: originOf(r),
 	})
 	if err != nil {

@@ -20,10 +20,10 @@ import (
 func newBundleCmd(p *process) *cobra.Command {
 	cmd := newGroup("bundle", "Build, sign, inspect, test and push policy bundles")
 	cmd.Long = `Build, sign, inspect and test policy bundles, which needs no server; push them to
-one, and list, compare, activate and roll back what it keeps.`
+one, and list, compare, activate, take out and roll back what it keeps.`
 	cmd.AddCommand(
 		newBundleBuildCmd(p), newBundleSignCmd(p), newBundleInspectCmd(p), newBundleTestCmd(p),
-		newBundlePushCmd(p), newBundleListCmd(p), newBundleDiffCmd(p), newBundleActivateCmd(p), newBundleRollbackCmd(p),
+		newBundlePushCmd(p), newBundleListCmd(p), newBundleDiffCmd(p), newBundleActivateCmd(p), newBundleDeactivateCmd(p), newBundleRollbackCmd(p),
 		newBundleReplayCmd(p),
 		newBundleStageCmd(p), newBundleUnstageCmd(p), newBundlePromoteCmd(p),
 	)

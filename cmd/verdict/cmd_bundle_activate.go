@@ -87,7 +87,11 @@ func activationText(a *bundles.Activation) string {
 	}
 	var b strings.Builder
 	for _, c := range a.Changed {
-		fmt.Fprintf(&b, "%s %s is active", c.Name, cell(c.To))
+		if c.To == "" {
+			fmt.Fprintf(&b, "%s is not active any more, %s was before\n", c.Name, c.From)
+			continue
+		}
+		fmt.Fprintf(&b, "%s %s is active", c.Name, c.To)
 		if c.From != "" {
 			fmt.Fprintf(&b, ", %s was before", c.From)
 		}

@@ -106,7 +106,11 @@ func (r *remote) askAll(ctx context.Context, path []string, member string) ([]js
 }
 
 func bundleRow(b *bundles.Summary) string {
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%q\n", cell(b.Name), cell(b.Revision), shownTime(b.Since), cell(b.Previous), b.Roots)
+	roots := strings.Join(b.Roots, ", ")
+	if b.Revision != "" && roots == "" {
+		roots = "everything"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\n", cell(b.Name), cell(b.Revision), shownTime(b.Since), cell(b.Previous), cell(roots))
 }
 
 func revisionRow(r *bundles.Revision) string {

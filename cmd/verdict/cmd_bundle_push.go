@@ -31,9 +31,10 @@ const (
 // pushFlags are the flags of bundle push.
 type pushFlags struct {
 	bundleServerFlags
-	ifMatch  string
-	dryRun   bool
-	activate bool
+	ifMatch     string
+	ifNoneMatch string
+	dryRun      bool
+	activate    bool
 }
 
 func newBundlePushCmd(p *process) *cobra.Command {
@@ -51,24 +52,40 @@ The answer has every gate, and what changed against the active revision. With
 when no server answered.`,
 		Example: `  verdict bundle push app app.tar.gz --server https://verdict.example --token-file token
   verdict bundle push app app.tar.gz --dry-run --output json
-  verdict bundle push app app.tar.gz --if-match r6`,
+  verdict bundle push app app.tar.gz --if-match r6
+  verdict bundle push app app.tar.gz --if-none-match '*'`,
 		Annotations: map[string]string{exitCodesKey: `0  done: the bundle is active, kept, or was active already; with --dry-run: it would be
-1  refused by a gate, or by a conflict, such as another active revision than that of --if-match
+1  refused by a gate, or by a conflict, such as another active revision than that of --if-match, or any with --if-none-match
 2  the command line is wrong, a file could not be read, or the server could not be asked, did not permit it or is busy`},
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("if-match") && f.ifMatch == "" {
-				return withExit(exitUsage, errors.New("--if-match is empty: write a revision, a digest, or * for any"))
+			if err := f.check(cmd); err != nil {
+				return withExit(exitUsage, err)
 			}
 			return pushBundle(cmd.Context(), p, args[0], args[1], &f)
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.ifMatch, "if-match", "", "push only while this `revision` or digest is active; *: any")
+	fs.StringVar(&f.ifNoneMatch, "if-none-match", "", "with `*`: push only while no revision is active")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "go through the gates and keep nothing")
 	fs.BoolVar(&f.activate, "activate", true, "make it active; --activate=false only keeps it")
 	f.add(cmd)
 	return cmd
+}
+
+// check refuses conditions that would not say what was meant.
+func (f *pushFlags) check(cmd *cobra.Command) error {
+	match, none := cmd.Flags().Changed("if-match"), cmd.Flags().Changed("if-none-match")
+	switch {
+	case match && none:
+		return errors.New("--if-match and --if-none-match exclude each other: give one")
+	case match && f.ifMatch == "":
+		return errors.New("--if-match is empty: write a revision, a digest, or * for any")
+	case none && f.ifNoneMatch != "*":
+		return errors.New("--if-none-match: write '*', that no revision is active")
+	}
+	return nil
 }
 
 func pushBundle(ctx context.Context, p *process, name, path string, f *pushFlags) error {
@@ -91,6 +108,9 @@ func pushBundle(ctx context.Context, p *process, name, path string, f *pushFlags
 	}
 	if f.ifMatch != "" {
 		q.header["If-Match"] = etag(f.ifMatch)
+	}
+	if f.ifNoneMatch != "" {
+		q.header["If-None-Match"] = f.ifNoneMatch
 	}
 	if f.dryRun {
 		q.query.Set("dry_run", "true")

@@ -50,8 +50,11 @@ func TestBundleCommands(t *testing.T) {
 	wantRun(t, 0, ask("list"), "NAME  REVISION")
 	wantRun(t, 2, ask("list", "shop"), "404 not_found")
 	wantRun(t, 0, ask("push", "shop", r1, "--dry-run"), "shop r1 passes the gates; nothing is kept", "gate archive")
-	wantRun(t, 0, ask("push", "shop", r1), "shop r1 is active\n", "gate compile       passed  ", "+ data.shop.revision")
+	wantRun(t, 2, ask("push", "shop", r1, "--if-none-match", "r1"), "write '*'")
+	wantRun(t, 2, ask("push", "shop", r1, "--if-none-match", "*", "--if-match", "r1"), "exclude each other")
+	wantRun(t, 0, ask("push", "shop", r1, "--if-none-match", "*"), "shop r1 is active\n", "gate compile       passed  ", "+ data.shop.revision")
 	wantRun(t, 1, ask("push", "shop", r2, "--if-match", "r9"), "412 precondition_failed")
+	wantRun(t, 1, ask("push", "shop", r2, "--if-none-match", "*"), "412 precondition_failed", "none was expected")
 	wantRun(t, 0, ask("push", "shop", r2, "--if-match", "r1", "--activate=false"), "shop r2 is kept and not active")
 	wantRun(t, 0, ask("diff", "shop", "r1", "r2"), "against r1: 1 rules and 0 data are different\n  ~ data.shop.revision\n")
 	wantRun(t, 0, ask("activate", "shop=r2"), "shop r2 is active, r1 was before\n")
@@ -91,6 +94,12 @@ func TestBundleCommands(t *testing.T) {
 	}
 	file("policy/p.rego", []byte("package folder\n\nallow := true\n"))
 	wantRun(t, 0, ask("push", "folder", folder), "folder f1 is active\n")
+
+	wantRun(t, 0, ask("deactivate", "shop", "folder"), "folder is not active any more, f1 was before\nshop is not active any more, r1 was before\nactivation ")
+	wantRun(t, 0, ask("deactivate", "shop", "never"), "nothing has changed\n")
+	wantRun(t, 0, ask("list"), "shop    -")
+	wantRun(t, 0, ask("rollback", "shop", "r1"), "shop r1 is active\n")
+	wantRun(t, 0, ask("deactivate", "shop", "--output", "json"), `"to":""`)
 }
 
 // TestPushAnswers: whoever answers instead of verdict is not believed.

@@ -83,6 +83,7 @@ func TestBundlesOverHTTP(t *testing.T) {
 	}
 	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-Match": `"v0"`}), http.StatusPreconditionFailed, `"precondition_failed"`)
 	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-None-Match": "*"}), http.StatusPreconditionFailed)
+	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-None-Match": `"v0"`}), http.StatusBadRequest, `"field":"If-None-Match"`)
 	wantStatus(t, push("shop?dry_run=true", shop(t, "shop", "v2"), map[string]string{"If-Match": tag}), http.StatusOK, `"status":"dry_run"`)
 	wantStatus(t, push("shop?activate=false", shop(t, "shop", "v2"), map[string]string{"If-Match": tag}), http.StatusOK, `"status":"kept"`)
 	says(`v/1`)
