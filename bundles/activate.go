@@ -281,7 +281,7 @@ func (s *Service) snapshotOf(c *change) (*eval.Snapshot, error) {
 			continue
 		}
 		if c.parsed[name] == nil {
-			found, err := s.readKept(r)
+			found, err := s.readKept(r, s.activeBundle(name))
 			if err != nil {
 				return nil, fmt.Errorf("read bundle %s revision %s: %w", name, r.Revision, err)
 			}

@@ -26,7 +26,7 @@ func (s *Service) Stage(ctx context.Context, name, revision string) (*Revision, 
 	defer unlock()
 	var snapshot *eval.Snapshot
 	err = s.o.Background(func() error {
-		found, err := s.readKept(r)
+		found, err := s.readKept(r, s.activeBundle(name))
 		if err != nil {
 			return fmt.Errorf("read bundle %s revision %s: %w", name, r.Revision, err)
 		}

@@ -61,11 +61,11 @@ func Compare(a, b *eval.Bundle) (*Changes, error) {
 			beforeData = a.Data
 		}
 		var err error
-		if before, err = rulesOf(a); err != nil {
+		if before, err = rulesOf(a, b); err != nil {
 			return nil, err
 		}
 	}
-	after, err := rulesOf(b)
+	after, err := rulesOf(b, a)
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +94,16 @@ func Compare(a, b *eval.Bundle) (*Changes, error) {
 
 // rulesOf is the text of the rules at each path, in an order that the files'
 // does not matter for, without comments and layout.
-func rulesOf(b *eval.Bundle) (map[string]string, error) {
+// Files that both bundles have count for nothing but that there is something at
+// their rules' paths.
+func rulesOf(b, other *eval.Bundle) (map[string]string, error) {
 	texts := map[string][]string{}
+	shared := map[*ast.Module]bool{}
+	if other != nil {
+		for _, m := range other.Modules {
+			shared[m.Parsed] = true
+		}
+	}
 	for _, m := range b.Modules {
 		pkg, err := m.Package()
 		if err != nil {
@@ -112,6 +120,10 @@ func rulesOf(b *eval.Bundle) (map[string]string, error) {
 		head := strings.Join(imports, "\n") + "\n"
 		for _, r := range m.Parsed.Rules {
 			path := "data." + strings.Join(append(slices.Clone([]string(pkg)), eval.RuleName(r)...), ".")
+			if shared[m.Parsed] {
+				texts[path] = append(texts[path], "")
+				continue
+			}
 			texts[path] = append(texts[path], head+r.String())
 		}
 	}

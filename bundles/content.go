@@ -33,6 +33,9 @@ type content struct {
 	bundle *eval.Bundle
 	tests  []*eval.Module // kept apart: they never reach a snapshot
 	serial *int64         // metadata verdict.serial
+
+	before *eval.Bundle            // what is active under the name; may be nil
+	parsed map[string]*eval.Module // the modules of before, by id
 }
 
 // manifestOf decodes and checks the manifest; without one it is that of a
@@ -95,9 +98,19 @@ func serialOf(m *bundle.Manifest) (*int64, error) {
 }
 
 // read reads the bundle called name from its archive: one file after the
-// other, so that beside what it becomes only one file is in memory.
-func read(name string, a *Archive, m *bundle.Manifest) (*content, error) {
-	c := &content{bundle: &eval.Bundle{Name: name, Revision: m.Revision, Roots: *m.Roots, Data: ast.NewObject()}}
+// other, so that beside what it becomes only one file is in memory. What is the
+// same in another revision, before, is taken from there, so that two revisions
+// take little more time and memory than one; before may be nil.
+func read(name string, a *Archive, m *bundle.Manifest, before *eval.Bundle) (*content, error) {
+	c := &content{
+		bundle: &eval.Bundle{Name: name, Revision: m.Revision, Roots: *m.Roots, Data: ast.NewObject(), DataFiles: map[string]eval.DataFile{}},
+		before: before, parsed: map[string]*eval.Module{},
+	}
+	if before != nil {
+		for _, m := range before.Modules {
+			c.parsed[m.ID] = m
+		}
+	}
 	if c.bundle.Revision == "" {
 		c.bundle.Revision = a.Digest[:shortRevision]
 	}
@@ -114,7 +127,7 @@ func read(name string, a *Archive, m *bundle.Manifest) (*content, error) {
 			return nil, refuse(CodeGate, GateManifest, "%s: %v", manifestName, err)
 		}
 	}
-	err = a.Each(func(f File, file io.Reader) error { return c.add(f.Path, file, m) })
+	err = a.Each(func(f File, file io.Reader) error { return c.add(f, file, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -126,23 +139,52 @@ func read(name string, a *Archive, m *bundle.Manifest) (*content, error) {
 }
 
 // add takes one file, if it is one that counts.
-func (c *content) add(name string, file io.Reader, m *bundle.Manifest) error {
-	base := path.Base(name)
+func (c *content) add(f File, file io.Reader, m *bundle.Manifest) error {
+	base := path.Base(f.Path)
 	isData := base == "data.json" || base == "data.yaml" || base == "data.yml"
-	if !isData && !strings.HasSuffix(name, regoSuffix) {
+	if !isData && !strings.HasSuffix(f.Path, regoSuffix) {
 		return nil
-	}
-	raw, err := io.ReadAll(file)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
 	}
 	if isData {
-		if err := addData(c.bundle, name, raw, maxDataDepth); err != nil {
+		return c.addDataFile(f, file)
+	}
+	raw, err := readAll(f, file)
+	if err != nil {
+		return err
+	}
+	return c.addModule(f.Path, raw, m)
+}
+
+// readAll reads a file whose size is known.
+func readAll(f File, file io.Reader) ([]byte, error) {
+	raw := make([]byte, f.Size)
+	if _, err := io.ReadFull(file, raw); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Path, err)
+	}
+	return raw, nil
+}
+
+func (c *content) addDataFile(f File, file io.Reader) error {
+	var old eval.DataFile
+	if c.before != nil {
+		old = c.before.DataFiles[f.Path]
+	}
+	found := eval.DataFile{SHA256: f.SHA256, Data: old.Data}
+	if old.Data == nil || old.SHA256 != f.SHA256 {
+		raw, err := readAll(f, file)
+		if err != nil {
+			return err
+		}
+		if found.Data, err = parseData(f.Path, raw); err != nil {
 			return refuse(CodeGate, GateManifest, "%v", err)
 		}
-		return nil
+		found.Data = eval.ShareData(old.Data, found.Data)
 	}
-	return c.addModule(name, raw, m)
+	c.bundle.DataFiles[f.Path] = found
+	if err := mergeData(c.bundle, f.Path, found.Data); err != nil {
+		return refuse(CodeGate, GateManifest, "%v", err)
+	}
+	return nil
 }
 
 func (c *content) addModule(name string, raw []byte, m *bundle.Manifest) error {
@@ -155,14 +197,17 @@ func (c *content) addModule(name string, raw []byte, m *bundle.Manifest) error {
 	if version != ast.RegoUndefined {
 		options.RegoVersion = version
 	}
-	parsed, err := ast.ParseModuleWithOpts(id, string(raw), options)
-	switch {
-	case err != nil:
-		return &Error{Code: CodeGate, Gate: GateCompile, Message: bounded(err.Error()), Err: err}
-	case parsed == nil:
-		return refuse(CodeGate, GateCompile, "%s: an empty module", id)
+	module := c.parsed[id]
+	if module == nil || module.Parsed.RegoVersion() != options.RegoVersion || !bytes.Equal(module.Raw, raw) {
+		parsed, err := ast.ParseModuleWithOpts(id, string(raw), options)
+		switch {
+		case err != nil:
+			return &Error{Code: CodeGate, Gate: GateCompile, Message: bounded(err.Error()), Err: err}
+		case parsed == nil:
+			return refuse(CodeGate, GateCompile, "%s: an empty module", id)
+		}
+		module = &eval.Module{ID: id, Raw: raw, Parsed: parsed}
 	}
-	module := &eval.Module{ID: id, Raw: raw, Parsed: parsed}
 	pkg, err := module.Package()
 	if err != nil {
 		return refuse(CodeGate, GateCompile, "%v", err)
@@ -172,7 +217,7 @@ func (c *content) addModule(name string, raw []byte, m *bundle.Manifest) error {
 		return nil
 	}
 	if !bundle.RootPathsContain(c.bundle.Roots, strings.Join(pkg, "/")) {
-		return refuse(CodeGate, GateManifest, "the manifest's roots %q do not permit %v in %s", c.bundle.Roots, parsed.Package, name)
+		return refuse(CodeGate, GateManifest, "the manifest's roots %q do not permit %v in %s", c.bundle.Roots, module.Parsed.Package, name)
 	}
 	c.bundle.Modules = append(c.bundle.Modules, module)
 	return nil

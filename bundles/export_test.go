@@ -26,7 +26,7 @@ func ReadPacked(name string, packed []byte, file string) (*eval.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := read(name, a, m)
+	c, err := read(name, a, m, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -226,7 +226,7 @@ func (s *Service) checkManifest(_ context.Context, c *Candidate) (f Finding, err
 	if c.manifest, err = manifestOf(c.Archive); err != nil {
 		return Finding{}, err
 	}
-	found, err := read(c.Name, c.Archive, c.manifest)
+	found, err := read(c.Name, c.Archive, c.manifest, c.Active)
 	if err != nil {
 		if refused, ok := errors.AsType[*Error](err); ok && refused.Gate == GateCompile {
 			c.parseError = refused

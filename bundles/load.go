@@ -129,7 +129,7 @@ func convert(name string, content *bundle.Bundle, hasManifest bool) (*eval.Bundl
 			continue
 		}
 		digest.add(raw.Path, raw.Value)
-		if err := addData(b, raw.Path, raw.Value, maxDataDepth); err != nil {
+		if err := addData(b, raw.Path, raw.Value); err != nil {
 			return nil, fmt.Errorf("bundle %s: %w", name, err)
 		}
 	}
@@ -154,7 +154,16 @@ func convert(name string, content *bundle.Bundle, hasManifest bool) (*eval.Bundl
 }
 
 // addData parses a data file and puts it below the folder it lies in.
-func addData(b *eval.Bundle, file string, raw []byte, depth int) error {
+func addData(b *eval.Bundle, file string, raw []byte) error {
+	data, err := parseData(file, raw)
+	if err != nil {
+		return err
+	}
+	return mergeData(b, file, data)
+}
+
+// parseData gives the document of a data file, from the root of the bundle.
+func parseData(file string, raw []byte) (ast.Object, error) {
 	var value ast.Value
 	var err error
 	if path.Ext(file) == ".json" {
@@ -166,7 +175,7 @@ func addData(b *eval.Bundle, file string, raw []byte, depth int) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("data file %s: %w", file, err)
+		return nil, fmt.Errorf("data file %s: %w", file, err)
 	}
 	folder := strings.Trim(path.Dir(filepath.ToSlash(file)), "/")
 	if folder != "" && folder != "." {
@@ -177,9 +186,13 @@ func addData(b *eval.Bundle, file string, raw []byte, depth int) error {
 	}
 	obj, ok := value.(ast.Object)
 	if !ok {
-		return fmt.Errorf("data file %s: the document at the root must be an object", file)
+		return nil, fmt.Errorf("data file %s: the document at the root must be an object", file)
 	}
-	if b.Data, err = eval.MergeData(b.Data, obj); err != nil {
+	return obj, nil
+}
+
+func mergeData(b *eval.Bundle, file string, data ast.Object) (err error) {
+	if b.Data, err = eval.MergeData(b.Data, data); err != nil {
 		return fmt.Errorf("data file %s: %w", file, err)
 	}
 	return nil

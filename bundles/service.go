@@ -212,14 +212,15 @@ func (s *Service) load(ctx context.Context, name, revision string) (*eval.Bundle
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.readKept(r)
+	c, err := s.readKept(r, nil)
 	if err != nil {
 		return nil, err
 	}
 	return c.bundle, nil
 }
 
-func (s *Service) readKept(r *Revision) (*content, error) {
+// readKept reads a kept revision; before is as for read.
+func (s *Service) readKept(r *Revision, before *eval.Bundle) (*content, error) {
 	a, err := s.disk.open(r)
 	if err != nil {
 		return nil, err
@@ -228,7 +229,7 @@ func (s *Service) readKept(r *Revision) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return read(r.Name, a, m)
+	return read(r.Name, a, m, before)
 }
 
 // checkName refuses what cannot be the name of a pushed bundle.

@@ -87,7 +87,7 @@ func open(t testing.TB, dir string, change func(*bundles.Options)) *bench {
 	if _, err := b.engine.Write(func(d *eval.Draft) error { return d.SetBundles([]*eval.Bundle{base(t)}) }); err != nil {
 		t.Fatal(err)
 	}
-	if b.store, err = state.Open(filepath.Join(dir, "state"), state.Options{Command: "test"}); err != nil {
+	if b.store, err = state.Open(filepath.Join(dir, "state"), state.Options{Command: "test", WatchEvents: 256}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.close)

@@ -85,7 +85,7 @@ func (a *Archive) Load(name string) (b *eval.Bundle, tests []*eval.Module, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := read(name, a, m)
+	found, err := read(name, a, m, nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -148,7 +148,7 @@ func (s *Service) attach(ctx context.Context, info Staging, kept *Revision, by O
 	for range swapTries {
 		err := s.o.Background(func() (err error) {
 			if c == nil {
-				if c, err = s.readKept(kept); err != nil {
+				if c, err = s.readKept(kept, s.activeBundle(info.Name)); err != nil {
 					return fmt.Errorf("read bundle %s revision %s: %w", info.Name, kept.Revision, err)
 				}
 			}

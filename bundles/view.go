@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -184,14 +185,16 @@ func (s *Service) Diff(ctx context.Context, name, from, to string) (*Changes, er
 	}
 	defer unlock()
 	var read [2]*content
+	var before *eval.Bundle
 	for i, revision := range []string{from, to} {
 		r, err := s.Revision(ctx, name, revision)
 		if err != nil {
 			return nil, err
 		}
-		if read[i], err = s.readKept(r); err != nil {
+		if read[i], err = s.readKept(r, before); err != nil {
 			return nil, err
 		}
+		before = read[i].bundle
 	}
 	return Compare(read[0].bundle, read[1].bundle)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -58,7 +59,8 @@ type Puller struct {
 	recorder Recorder
 	o        Options
 
-	transfers chan struct{} // a slot for each archive that comes in
+	transfers chan struct{}     // a slot for each archive that comes in
+	transport http.RoundTripper // for tests: what stands in for the network; may be nil
 
 	mu      sync.Mutex
 	workers []*worker     // owned by mu; in the order of the configuration
@@ -105,6 +107,9 @@ func (p *Puller) Prepare(sources []Source) (commit func(), err error) {
 		m, err := s.open()
 		if err != nil {
 			return nil, fmt.Errorf("[%d].%w", i, err)
+		}
+		if p.transport != nil {
+			m.client.Transport = p.transport
 		}
 		next = append(next, newWorker(p, s, m))
 	}

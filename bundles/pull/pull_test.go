@@ -177,12 +177,12 @@ func prepared(t *testing.T, s pull.Source, answers ...func(*http.Request) (*http
 
 func (f *fixture) take(t *testing.T, sources ...pull.Source) {
 	t.Helper()
+	f.SetTransport(f.server)
 	commit, err := f.Prepare(sources)
 	if err != nil {
 		t.Fatal(err)
 	}
 	commit()
-	f.SetTransport(f.server)
 }
 
 func source() pull.Source {

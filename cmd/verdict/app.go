@@ -233,6 +233,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.issuers.Run(ctx) })
 	group.Go(func() error { return a.pushed.Run(ctx) })
 	group.Go(func() error { return a.keys.run(ctx, a) })
+	group.Go(func() error { return a.boundHeap(ctx) })
 	group.Go(func() error {
 		for {
 			select {

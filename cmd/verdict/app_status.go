@@ -61,7 +61,7 @@ func (a *app) status() any {
 		Started: a.started.UTC(), UptimeSeconds: int64(a.now().Sub(a.started).Seconds()),
 		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Audit: a.log.Status(),
 		Runtime: runtimeStatus{
-			GCPercent: a.runtime.gcPercent, MemoryLimitBytes: a.runtime.memoryLimit,
+			GCPercent: a.runtime.percent(), MemoryLimitBytes: a.runtime.memoryLimit,
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),
 		},
 	}

@@ -83,6 +83,7 @@ var (
 	ForeignVariable = foreignVariable
 	RedactURLs      = redactURLs
 	ExitCodesOf     = exitCodesOf
+	GCPercentFor    = gcPercentFor
 )
 
 // Tree gives the commands.

@@ -11,7 +11,7 @@ import (
 const (
 	// gcPercent lets the heap grow ninefold between collections: a decision's
 	// garbage is short-lived, and the live heap of a server is its policy and
-	// data.
+	// data. boundHeap takes it down when that is large.
 	gcPercent = 800
 	// memoryShare of the machine's or container's memory is the soft limit at
 	// which the collector works harder again, whatever gcPercent says.
@@ -21,6 +21,7 @@ const (
 // runtimeSettings is what the garbage collector and the scheduler were told.
 type runtimeSettings struct {
 	gcPercent   int
+	gcOurs      bool  // GOGC is not set in the environment
 	memoryLimit int64 // bytes; math.MaxInt64: none
 	procsChosen bool  // GOMAXPROCS is set in the environment
 }
@@ -30,7 +31,7 @@ type runtimeSettings struct {
 func tuneRuntime(environ []string) runtimeSettings {
 	s := runtimeSettings{memoryLimit: debug.SetMemoryLimit(-1), procsChosen: lookupEnv(environ, "GOMAXPROCS") != ""}
 	if lookupEnv(environ, "GOGC") == "" {
-		s.gcPercent = gcPercent
+		s.gcPercent, s.gcOurs = gcPercent, true
 		debug.SetGCPercent(gcPercent)
 	} else {
 		s.gcPercent = debug.SetGCPercent(gcPercent)
@@ -69,4 +70,12 @@ func availableMemory() int64 {
 		return 0
 	}
 	return least
+}
+
+// percent is the setting of the collector now.
+func (s runtimeSettings) percent() int {
+	if !s.gcOurs {
+		return s.gcPercent
+	}
+	return int(readMetric(percentMetric))
 }

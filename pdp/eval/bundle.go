@@ -24,6 +24,15 @@ type Bundle struct {
 	Modules  []*Module
 	Data     ast.Object // may be nil
 	Manifest ast.Value  // as shown below data.system.bundles; nil for none
+	// DataFiles are what each data file brought, by its path, so that the same
+	// file need not be read again for another revision; may be nil.
+	DataFiles map[string]DataFile
+}
+
+// DataFile is a data file that was read.
+type DataFile struct {
+	SHA256 [32]byte
+	Data   ast.Object // from the root of the bundle
 }
 
 // OwnedError is returned for a write below a path that belongs to a bundle.
