@@ -198,7 +198,7 @@ func (c *content) addModule(name string, raw []byte, m *bundle.Manifest) error {
 		options.RegoVersion = version
 	}
 	module := c.parsed[id]
-	if module == nil || module.Parsed.RegoVersion() != options.RegoVersion || !bytes.Equal(module.Raw, raw) {
+	if module == nil || module.Version != options.RegoVersion || !bytes.Equal(module.Raw, raw) {
 		parsed, err := ast.ParseModuleWithOpts(id, string(raw), options)
 		switch {
 		case err != nil:
@@ -206,7 +206,7 @@ func (c *content) addModule(name string, raw []byte, m *bundle.Manifest) error {
 		case parsed == nil:
 			return refuse(CodeGate, GateCompile, "%s: an empty module", id)
 		}
-		module = &eval.Module{ID: id, Raw: raw, Parsed: parsed}
+		module = &eval.Module{ID: id, Raw: raw, Parsed: parsed, Version: options.RegoVersion}
 	}
 	pkg, err := module.Package()
 	if err != nil {

@@ -16,7 +16,10 @@ type Module struct {
 	ID     string      // unique over a snapshot
 	Raw    []byte      // the text
 	Parsed *ast.Module // the compiler works on copies of it
-	Owner  string      // name of the bundle that brought it; empty for one written through the API
+	// Version is the one of the language that the text was parsed as; undefined
+	// when nobody says.
+	Version ast.RegoVersion
+	Owner   string // name of the bundle that brought it; empty for one written through the API
 }
 
 // ParseModule parses Rego v1 text, annotations included. Syntax errors are an
