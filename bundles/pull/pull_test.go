@@ -49,6 +49,13 @@ func (s *shelf) Push(_ context.Context, p bundles.PushRequest) (*bundles.PushRes
 	return r, nil
 }
 
+// count is how often something was pushed.
+func (s *shelf) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pushed)
+}
+
 // Bundle implements pull.Service.
 func (s *shelf) Bundle(_ context.Context, name string) (bundles.Summary, error) {
 	s.mu.Lock()
@@ -317,7 +324,7 @@ func TestRefused(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- f.Run(ctx) }()
 		time.Sleep(11*time.Minute + 10*time.Second)
-		if n := len(f.shelf.pushed); n != 2 {
+		if n := f.shelf.count(); n != 2 {
 			t.Errorf("loaded %d times in 11 minutes, want 2", n)
 		}
 		s := f.Status()[0]
@@ -326,7 +333,7 @@ func TestRefused(t *testing.T) {
 		}
 		f.take(t, source())
 		synctest.Wait()
-		if n := len(f.shelf.pushed); n != 3 {
+		if n := f.shelf.count(); n != 3 {
 			t.Errorf("loaded %d times after the configuration was read again, want 3", n)
 		}
 		if err := <-ended; err != nil {
