@@ -68,7 +68,7 @@ func (s *Service) checkTests(ctx context.Context, c *Candidate) (Finding, error)
 	runner := tester.NewRunner().
 		SetCompiler(ast.NewCompiler().WithCapabilities(s.o.Engine.Capabilities()).WithEnablePrintStatements(true)).
 		SetStore(c.Snapshot.Store()).SetModules(modules).
-		SetParallel(1).SetTimeout(s.o.GateOptions.TestsTimeout)
+		SetParallel(1).SetTimeout(s.o.GateOptions.TestsTimeout + testsGrace) // runTests ends them before
 	var covered *cover.Cover
 	if s.o.GateOptions.Coverage > 0 {
 		covered = cover.New()

@@ -347,13 +347,14 @@ type PromoteRequest struct {
 func (s *Service) Promote(ctx context.Context, r PromoteRequest) (*Activation, error) {
 	c := &change{kind: KindPromote, by: r.By}
 	c.choose = func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
-		if err := now.match(r.Name, r.IfMatch, false); err != nil {
-			return nil, err
-		}
 		st := s.running()
-		switch {
-		case st == nil || st.info.Name != r.Name:
+		if st == nil || st.info.Name != r.Name {
 			return nil, refuse(CodeNotFound, "", "no revision of bundle %s is staged", shown(r.Name))
+		}
+		err := now.match(r.Name, r.IfMatch, false)
+		switch {
+		case err != nil:
+			return nil, err
 		case r.Revision != "" && r.Revision != st.info.Revision && r.Revision != st.info.Digest:
 			return nil, refuse(CodePrecondition, "", "revision %q is staged, and another was expected to be", st.info.Revision)
 		}
