@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // configFlags are the flags of every command that takes a configuration.
@@ -22,7 +21,7 @@ type configFlags struct {
 	standardPolicies bool
 	set              []string
 
-	flags *pflag.FlagSet // tells which of them were given
+	flags interface{ Changed(name string) bool } // tells which of them were given
 }
 
 // addConfigFlags declares all flags of serve on cmd.
