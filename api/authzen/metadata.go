@@ -29,6 +29,9 @@ type Metadata struct {
 	SearchResource       string   `json:"search_resource_endpoint"`
 	SearchAction         string   `json:"search_action_endpoint"`
 	SupportedObligations []string `json:"supported_obligations"`
+	// SignedMetadata is a JWT with the members above and iss, whose values go
+	// before the plain ones (section 9.1.2); empty: it cannot be signed now.
+	SignedMetadata string `json:"signed_metadata,omitempty"`
 }
 
 // metadata answers GET /.well-known/authzen-configuration, with a tenant behind
@@ -47,12 +50,14 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
 		}
 		identifier = identify(base, tenant)
 	}
-	body, err := json.Marshal(Metadata{
+	document := Metadata{
 		PolicyDecisionPoint: identifier,
 		Evaluation:          base + PathEvaluation, Evaluations: base + PathEvaluations,
 		SearchSubject: base + PathSearchSubject, SearchResource: base + PathSearchResource,
 		SearchAction: base + PathSearchAction, SupportedObligations: []string{stepUp},
-	})
+	}
+	document.SignedMetadata = s.signed.sign(r.Context(), &document)
+	body, err := json.Marshal(document)
 	if err != nil {
 		s.fail(w, err)
 		return

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/rs/zerolog"
@@ -59,6 +60,10 @@ type Options struct {
 	// PublicURL is the base that callers use; empty: the address that they have
 	// connected to.
 	PublicURL string
+	// Signer signs the metadata; nil: it is not signed.
+	Signer MetadataSigner
+	// Now is the clock of signatures; nil: time.Now.
+	Now func() time.Time
 	// Log names the audit log in receipts; empty leaves it out.
 	Log    string
 	Logger zerolog.Logger
@@ -72,6 +77,7 @@ type Server struct {
 	limits   atomic.Pointer[Limits]
 	names    *names
 	log      []byte // Options.Log as it stands in a receipt
+	signed   *signatures
 
 	exchanges sync.Pool // *exchange
 
@@ -87,6 +93,7 @@ func New(p *pdp.PDP, s *search.Searcher, o Options) *Server {
 	o.PublicURL = strings.TrimRight(o.PublicURL, "/")
 	server := &Server{
 		pdp: p, searcher: s, options: o, names: newNames(), contentJSON: []string{"application/json"},
+		signed: newSignatures(o),
 	}
 	if o.Log != "" {
 		server.log = append(append(append([]byte(nil), `"log":`...), quote(o.Log)...), ',')

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/rs/zerolog"
@@ -54,6 +55,11 @@ type Options struct {
 	Limits   Limits // of previews
 	// OpenAPI is the description of all routes; nil: it is not served.
 	OpenAPI []byte
+	// KeySet has the public keys of what verdict signs; nil: they are not
+	// served.
+	KeySet KeySet
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
 	// Stopping ends streams when it is closed; nil: only their requests do.
 	Stopping <-chan struct{}
 	Logger   zerolog.Logger
@@ -66,10 +72,15 @@ type Server struct {
 	replaying atomic.Bool  // a replay runs
 	following atomic.Int32 // streams that follow the log
 	limits    atomic.Pointer[Limits]
+
+	keysFailed atomic.Pointer[keySetFailure] // the last one
 }
 
 // New returns the API.
 func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &Server{o: o}
 	s.SetLimits(o.Limits)
 	return s
@@ -90,6 +101,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	get("/api/v1/audit/verify", api.ClassAudit, s.verify)
 	if s.o.OpenAPI != nil {
 		get("/api/v1/openapi.json", api.ClassWellKnown, s.openapi)
+	}
+	if s.o.KeySet != nil {
+		get(pathKeySet, api.ClassWellKnown, s.keySet)
 	}
 	if s.o.Previews != nil {
 		r.With(require(api.Route{Class: api.ClassQuery, Handler: "api/v1"})).Post("/api/v1/preview", s.preview)

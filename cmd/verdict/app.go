@@ -57,6 +57,7 @@ type app struct {
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
 	keys     keyRing
+	signing  signing
 	trust    *bundles.Trust
 	pushed   *bundles.Service
 	sources  *pull.Puller
@@ -104,6 +105,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openKeys(); err != nil {
+		return err
+	}
+	if err := a.openSigning(); err != nil {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})

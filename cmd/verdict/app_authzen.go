@@ -14,6 +14,7 @@ func (a *app) openAuthZEN() {
 	a.registry.MustRegister(searcher.Collectors()...)
 	a.authzen = authzen.New(a.pdp, searcher, authzen.Options{
 		Limits: authzenLimits(c), Path: c.AuthZEN.Path, PublicURL: c.Server.PublicURL,
+		Signer: &a.signing, Now: a.now,
 		Log: a.log.Status().Origin, Logger: a.logger,
 	})
 }
