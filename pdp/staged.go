@@ -8,7 +8,7 @@ import (
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
-// maskedSize is what an input is taken to have, in bytes, when a policy may have
+// maskedSize is what a decision is taken to have, in bytes, when a policy may have
 // removed something from its record.
 const maskedSize = 64 << 10
 
@@ -69,12 +69,14 @@ func (a *answered) tell(ctx context.Context, q *Query, d *Decision, now time.Tim
 	if isStale(a.err) || ctx.Err() != nil {
 		return // neither was asked, or nobody waits for what was said
 	}
-	size := len(r.Input)
+	size := len(d.scratch.buf)
 	if d.Snapshot.Masks() {
 		size = max(size, maskedSize) // the record may have less than there was
 	}
+	// Who asked for a trace gets it; it would take more memory than all else.
+	result := eval.Result{Value: a.res.Value, Strict: a.res.Strict, ND: a.res.ND}
 	a.tried.Watcher.Served(&eval.Served{
 		ID: d.ID, Path: q.Path, Input: q.Input, Size: size, Now: now, Strict: q.Strict,
-		Staged: a.canary, Failed: a.failed, Result: a.res, Err: a.err, Took: took,
+		Staged: a.canary, Failed: a.failed, Result: result, Err: a.err, Took: took,
 	})
 }

@@ -158,6 +158,9 @@ func errorOf(err error) *rulingError {
 	if err == nil {
 		return nil
 	}
+	if stale, ok := errors.AsType[*eval.StaleError](err); ok {
+		return &rulingError{Code: eval.CodeStale, Message: stale.Error()}
+	}
 	code := eval.ErrorCode(err)
 	if code == "" {
 		return &rulingError{Code: "evaluation_error", Message: "the path cannot be evaluated"}

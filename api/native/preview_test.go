@@ -7,13 +7,16 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/native"
 	"github.com/verdict-pdp/verdict/internal/pointtest"
 	"github.com/verdict-pdp/verdict/pdp"
+	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
 const door = `package door
@@ -109,6 +112,20 @@ func TestPreviewProblems(t *testing.T) {
 		if resp.StatusCode != tt.status || p.Code != tt.code || p.Field != tt.field || !strings.Contains(body, tt.want) || resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%.80s: got %d %s", tt.body, resp.StatusCode, body)
 		}
+	}
+}
+
+// TestPreviewStale names a stale bundle as every other protocol does.
+func TestPreviewStale(t *testing.T) {
+	point := pointtest.New(t)
+	keys := &eval.Bundle{Name: "keys", Revision: "1", Roots: []string{"keys"}, Data: ast.MustParseTerm(`{"keys": ["k"]}`).Value.(ast.Object)}
+	if _, err := point.Engine().Write(func(d *eval.Draft) error { return d.SetBundles([]*eval.Bundle{keys}) }); err != nil {
+		t.Fatal(err)
+	}
+	point.Engine().SetExpiry([]eval.Expiring{{Name: "keys", Revision: "1", Confirmed: time.Now().Add(-2 * time.Hour), MaxAge: time.Hour}})
+	resp, body := postPreview(t, previewSite(t, point, native.Limits{}), `{"path": "keys"}`)
+	if resp.StatusCode != http.StatusOK || strings.Count(body, `"error":{"code":"policy_stale","message":"bundle keys, revision 1, `) != 2 {
+		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
 }
 

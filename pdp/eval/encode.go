@@ -30,8 +30,10 @@ func AppendJSON(dst []byte, v ast.Value) ([]byte, error) {
 }
 
 // AppendMasked is AppendJSON, except that the value of each object member whose
-// name satisfies match becomes "***". For each of them hit, if not nil, gets the
-// member's JSON Pointer (RFC 6901) from v on.
+// name satisfies match becomes "***". So do value and rawValue in an object whose
+// member key satisfies it: that is how a list of pairs, as Envoy tells raw
+// headers, has them. For each of them hit, if not nil, gets the member's JSON
+// Pointer (RFC 6901) from v on.
 func AppendMasked(dst []byte, v ast.Value, match func(key string) bool, hit func(pointer string)) ([]byte, error) {
 	if out, ok, err := appendScalar(dst, v); ok {
 		return out, err
@@ -74,6 +76,7 @@ type encoder struct {
 	each  func(k, v *ast.Term) bool // the method member, bound once
 	first bool                      // no member of the open object is written yet
 	mixed bool                      // the open object has a name that is no string
+	pair  bool                      // the open object has a key that match is true for
 
 	match  func(string) bool
 	locate bool     // keep path and hits
@@ -133,15 +136,15 @@ func (e *encoder) element(i int, t *ast.Term) {
 // object appends v. OPA's order of strings is that of their bytes, as
 // encoding/json's is, so names are sorted already unless one is no string.
 func (e *encoder) object(v ast.Object) {
-	start, hits, first, mixed := len(e.dst), len(e.hits), e.first, e.mixed
+	start, hits, first, mixed, pair := len(e.dst), len(e.hits), e.first, e.mixed, e.pair
 	e.dst = append(e.dst, '{')
-	e.first, e.mixed = true, false
+	e.first, e.mixed, e.pair = true, false, false
 	v.Until(e.each)
 	if e.mixed && e.err == nil {
 		e.dst, e.hits = append(e.dst[:start], '{'), e.hits[:hits]
 		e.mixedObject(v)
 	}
-	e.first, e.mixed = first, mixed
+	e.first, e.mixed, e.pair = first, mixed, pair
 	e.dst = append(e.dst, '}')
 }
 
@@ -158,7 +161,7 @@ func (e *encoder) member(k, v *ast.Term) bool {
 	e.first = false
 	e.dst = append(appendString(e.dst, string(name)), ':')
 	e.push(step{name: string(name), index: -1})
-	if e.match != nil && e.match(string(name)) {
+	if e.match != nil && e.masks(string(name), v.Value) {
 		e.dst = append(e.dst, maskedValue...)
 		if e.locate {
 			e.hits = append(e.hits, pointer(e.path))
@@ -168,6 +171,21 @@ func (e *encoder) member(k, v *ast.Term) bool {
 	}
 	e.pop()
 	return e.err != nil
+}
+
+// masks tells whether a member's value is hidden. Members come in the order of
+// their names, key before rawValue and value.
+func (e *encoder) masks(name string, v ast.Value) bool {
+	switch name {
+	case "key":
+		text, ok := v.(ast.String)
+		e.pair = ok && e.match(string(text))
+	case "rawValue", "value":
+		if e.pair {
+			return true
+		}
+	}
+	return e.match(name)
 }
 
 // mixedObject appends the members of v, of which some have names that are no

@@ -87,6 +87,26 @@ func TestAppendMasked(t *testing.T) {
 	}
 }
 
+// A list of pairs, as Envoy tells raw headers, names what it holds in a value.
+func TestAppendMaskedPairs(t *testing.T) {
+	v := ast.MustParseTerm(`{"headers": [{"key": "Token", "rawValue": "c2VjcmV0"}, {"key": "token", "value": "x"},
+		{"key": "accept", "value": "y", "more": {"key": "password", "value": {"a": "x"}}}, {"key": ["token"], "value": "z"}, {"value": "w"}]}`).Value
+	secret := func(key string) bool { return strings.EqualFold(key, "token") || key == "password" }
+	var hits []string
+	got, err := eval.AppendMasked(nil, v, secret, func(p string) { hits = append(hits, p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"headers":[{"key":"Token","rawValue":"***"},{"key":"token","value":"***"},` +
+		`{"key":"accept","more":{"key":"password","value":"***"},"value":"y"},{"key":["token"],"value":"z"},{"value":"w"}]}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if wantHits := []string{"/headers/0/rawValue", "/headers/1/value", "/headers/2/more/value"}; !slices.Equal(hits, wantHits) {
+		t.Errorf("hits %q", hits)
+	}
+}
+
 func TestAppendJSONAllocations(t *testing.T) {
 	v, _, err := eval.ParseInput([]byte(envoyInput), eval.Limits{})
 	if err != nil {

@@ -37,7 +37,7 @@ type Watcher interface {
 type Served struct {
 	ID, Path string
 	Input    ast.Value
-	Size     int // bytes of the input, as it is recorded
+	Size     int // bytes of input, result and what else is recorded of it
 	Now      time.Time
 	Strict   bool
 

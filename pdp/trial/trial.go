@@ -34,7 +34,7 @@ type Options struct {
 	Limits  Limits // of a canary
 
 	Queue      int   // decisions that may wait; 0: DefaultQueue
-	QueueBytes int64 // of their inputs, encoded; 0: DefaultQueueBytes
+	QueueBytes int64 // of their inputs and results, encoded; 0: DefaultQueueBytes
 	// Busy tells that there is no processor to spare: a decision whose turn it
 	// is to be compared then is not. Nil: there always is.
 	Busy    func() bool
