@@ -108,6 +108,9 @@ type Query struct {
 	// Details is a JSON object of what is asked beside Path, for the record.
 	Details []byte
 
+	// Copies are texts of the input that hold parts of it once more.
+	Copies []Copy
+
 	// Who asks. Strings are recorded as they are.
 
 	Caller, ClientIP, UserAgent, CorrelationID, TraceID string
@@ -124,6 +127,14 @@ type Query struct {
 
 	// previewOf marks a preview: the snapshot that is active, whose masking holds.
 	previewOf *eval.Snapshot
+}
+
+// Copy says that what stands in one place of the input stands in others too, as
+// text: where something of it is masked or erased, these are erased. Places are
+// JSON Pointers as masking policies have them, from the record on.
+type Copy struct {
+	Of string
+	At []string
 }
 
 // Fault is what is wrong with a question.

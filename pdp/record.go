@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -109,7 +111,7 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 	}
 	p.names.describe(r, docs.input)
 	if docs.input != nil {
-		if r.Input, err = s.encodeMasked(docs.input, p.options.MaskKeys, "/input", &r.Masked); err != nil {
+		if err := p.fillInput(s, q.Copies, docs.input); err != nil {
 			return fmt.Errorf("encode input: %w", err)
 		}
 	}
@@ -135,6 +137,43 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 		d.JSON = r.Result // nothing is hidden: the answer is the same bytes
 	}
 	return p.fillResult(s, docs.result)
+}
+
+// fillInput encodes the input. What is hidden of a part of it is hidden in its
+// copies.
+func (p *PDP) fillInput(s *scratch, copies []Copy, input ast.Value) (err error) {
+	r := &s.record
+	start, masked := len(s.buf), r.Masked
+	if r.Input, err = s.encodeMasked(input, p.options.MaskKeys, "/input", &r.Masked); err != nil {
+		return err
+	}
+	var places []*ast.Term
+	for _, c := range copies {
+		within := func(place string) bool {
+			rest, ok := strings.CutPrefix(place, c.Of)
+			return ok && (rest == "" || rest[0] == '/')
+		}
+		if slices.ContainsFunc(r.Masked, within) || slices.ContainsFunc(r.Erased, within) {
+			for _, at := range c.At {
+				places = append(places, ast.StringTerm(at))
+			}
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	rules, err := mask.ParseRules(ast.NewArray(places...))
+	if err != nil {
+		return err
+	}
+	rest, erased, _, err := mask.Apply(rules, ast.NewObject(ast.Item(ast.StringTerm("input"), ast.NewTerm(input))))
+	if err != nil || len(erased) == 0 {
+		return err
+	}
+	obj, _ := rest.(ast.Object)
+	s.buf, r.Masked, r.Erased = s.buf[:start], masked, append(r.Erased, erased...)
+	r.Input, err = s.encodeMasked(member(obj, p.names.input), p.options.MaskKeys, "/input", &r.Masked)
+	return err
 }
 
 // fillAnswer encodes the answer, unless the record's bytes serve.

@@ -70,7 +70,7 @@ func (s *Server) check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 // a fault, which is recorded too.
 func (s *Server) query(ctx context.Context, req *authv3.CheckRequest) *pdp.Query {
 	c := &httpcheck.Check{Request: req, Client: clientOf(req)}
-	q := &pdp.Query{Edge: Edge, Path: s.o.Path, UserAgent: httpcheck.Header(c, "user-agent")}
+	q := &pdp.Query{Edge: Edge, Path: s.o.Path, Copies: s.copies, UserAgent: httpcheck.Header(c, "user-agent")}
 	if caller, ok := ctx.Value(callerKey{}).(api.Caller); ok {
 		q.Caller = caller.Name
 	}

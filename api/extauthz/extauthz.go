@@ -101,6 +101,7 @@ type Server struct {
 	o         Options
 	inputs    atomic.Pointer[httpcheck.Inputs]
 	overrides map[string]bool
+	copies    []pdp.Copy
 	metrics   *metrics
 }
 
@@ -121,7 +122,7 @@ func New(p *pdp.PDP, gate Gate, o Options) (*Server, error) {
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
-	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, metrics: newMetrics()}
+	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, copies: httpcheck.Copies(), metrics: newMetrics()}
 	for _, path := range o.PathOverrides {
 		s.overrides[path] = true
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -25,6 +26,44 @@ func TestSecretsOfRawHeaders(t *testing.T) {
 	req.Attributes.Request.Http.HeaderMap = &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
 		{Key: "Authorization", RawValue: []byte("Bearer hunter2")}, {Key: "cookie", Value: "sid=hunter3"}, {Key: "accept", Value: "text/html"},
 	}}
+	record := c.checked(t, req)
+	for _, secret := range []string{"hunter", "QmVhcmVyIGh1bnRlcjI"} {
+		if strings.Contains(record, secret) {
+			t.Errorf("%s is in the record: %s", secret, record)
+		}
+	}
+	if !strings.Contains(record, "text/html") {
+		t.Errorf("more than credentials is hidden: %s", record)
+	}
+}
+
+// TestSecretsInText wants what is masked in the parsed query and body to stand
+// nowhere else in the record, and nothing else to be hidden.
+func TestSecretsInText(t *testing.T) {
+	p := pointtest.New(t, policy)
+	point := pdp.New(p.Engine(), p.Log, pdp.Options{MaskKeys: mask.NewKeys([]string{"access_token", "password"})})
+	c := serve(t, p, point, nil, extauthz.Options{})
+	for _, tt := range []struct{ path, body, kind, secret, shown string }{
+		{"/yes?q=1&access_token=hunter2", "", "", "hunter2", `"parsed_query":{"access_token":"***","q":["1"]}`},
+		{"/yes", `{"user": "ada", "password": "hunter2"}`, "application/json", "hunter2", `"parsed_body":{"password":"***","user":"ada"}`},
+		{"/yes", "user=ada&password=hunter2", "application/x-www-form-urlencoded", "hunter2", `"path":"/yes"`},
+		{"/yes?q=1", `{"user": "ada"}`, "application/json", "", `"path":"/yes?q=1"`},
+		{"/yes?q=1", `{"user": "ada"}`, "application/json", "", `"body":"{\"user\": \"ada\"}"`},
+	} {
+		req := get(tt.path)
+		req.Attributes.Request.Http.Body = tt.body
+		req.Attributes.Request.Http.Headers[":path"] = tt.path
+		req.Attributes.Request.Http.Headers["content-type"] = tt.kind
+		record := c.checked(t, req)
+		if tt.secret != "" && strings.Contains(record, tt.secret) || !strings.Contains(record, tt.shown) {
+			t.Errorf("%s %s: %s", tt.path, tt.body, record)
+		}
+	}
+}
+
+// checked is the record of a check, as JSON.
+func (c *client) checked(t *testing.T, req *authv3.CheckRequest) string {
+	t.Helper()
 	var header metadata.MD
 	if _, err := c.Check(t.Context(), req, grpc.Header(&header)); err != nil {
 		t.Fatal(err)
@@ -33,12 +72,5 @@ func TestSecretsOfRawHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"hunter", "QmVhcmVyIGh1bnRlcjI"} {
-		if strings.Contains(string(record), secret) {
-			t.Errorf("%s is in the record: %s", secret, record)
-		}
-	}
-	if !strings.Contains(string(record), "text/html") {
-		t.Errorf("more than credentials is hidden: %s", record)
-	}
+	return string(record)
 }

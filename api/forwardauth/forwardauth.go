@@ -59,6 +59,7 @@ type Server struct {
 	pdp     *pdp.PDP
 	o       Options
 	inputs  atomic.Pointer[httpcheck.Inputs]
+	copies  []pdp.Copy
 	guessed atomic.Bool // a method was, and the log has been told
 }
 
@@ -70,7 +71,7 @@ func New(p *pdp.PDP, o Options) *Server {
 	if o.TrustedProxies == nil {
 		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	}
-	s := &Server{pdp: p, o: o}
+	s := &Server{pdp: p, o: o, copies: httpcheck.Copies()}
 	s.SetLimits(o.Limits)
 	return s
 }
@@ -117,7 +118,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) query(r *http.Request, from gateway, fault *pdp.Fault) *pdp.Query {
-	q := &pdp.Query{Edge: Edge, Path: s.o.Path, UserAgent: r.UserAgent(), Fault: fault}
+	q := &pdp.Query{Edge: Edge, Path: s.o.Path, Copies: s.copies, UserAgent: r.UserAgent(), Fault: fault}
 	if from.client.Addr.IsValid() {
 		q.ClientIP = from.client.Addr.String()
 	}

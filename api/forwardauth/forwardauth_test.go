@@ -15,6 +15,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/forwardauth"
+	"github.com/verdict-pdp/verdict/audit/mask"
 	"github.com/verdict-pdp/verdict/internal/pointtest"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -161,6 +162,20 @@ func TestForward(t *testing.T) {
 				t.Errorf("answered %d, recorded %v", tt.status, rec["event"])
 			}
 		})
+	}
+}
+
+// TestSecretsInQuery wants a masked parameter to stand nowhere in the record.
+func TestSecretsInQuery(t *testing.T) {
+	p := pointtest.New(t, policy)
+	point := pdp.New(p.Engine(), p.Log, pdp.Options{MaskKeys: mask.NewKeys([]string{"access_token"})})
+	s := start(t, p, point, api.GateOptions{}, forwardauth.Options{})
+	for _, header := range []string{"X-Original-URI", "X-Forwarded-Uri"} {
+		res := s.ask(t, http.MethodGet, "/authz/forward", header, "/plain?access_token=hunter2&x=1")
+		record := fmt.Sprint(s.Record(t, res.Header.Get("X-Decision-Id")))
+		if strings.Contains(record, "hunter2") || !strings.Contains(record, "parsed_query:map[access_token:*** x:[1]]") {
+			t.Errorf("%s: %s", header, record)
+		}
 	}
 }
 
