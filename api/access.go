@@ -40,6 +40,7 @@ const (
 	ClassBundleWrite              // push, activate and roll back NAME
 	ClassEncrypt                  // /api/v1/encrypt
 	ClassDecrypt                  // /api/v1/decrypt
+	ClassReencrypt                // /api/v1/reencrypt, jobs of /api/v1/keys/ID
 	ClassSessions                 // /api/v1/sessions
 	ClassDirectory                // /api/v1/subjects, roles, groups, devices
 	ClassSCIM                     // /scim/v2
@@ -82,12 +83,13 @@ type rule struct {
 	dev      access // with --dev
 	live     access // without
 	scopes   tokens.Scope
-	bundle   bool  // the scope is bundles:NAME...
-	read     bool  // ... or bundles:NAME:read
-	manages  bool  // on admin_addr only, when there is one
-	diagnose bool  // also on diagnostic_addr, which has nothing else
-	vital    bool  // neither bounded nor subject to the caller policy
-	body     limit // which bound the body has
+	also     tokens.Scope // needed beside one of scopes
+	bundle   bool         // the scope is bundles:NAME...
+	read     bool         // ... or bundles:NAME:read
+	manages  bool         // on admin_addr only, when there is one
+	diagnose bool         // also on diagnostic_addr, which has nothing else
+	vital    bool         // neither bounded nor subject to the caller policy
+	body     limit        // which bound the body has
 }
 
 // accessTable is who may call what, a row a class, in their order.
@@ -108,6 +110,7 @@ func accessTable() [classes]rule {
 		ClassBundleWrite: {name: "bundles:write", bundle: true, manages: true, body: bundleBody},
 		ClassEncrypt:     {name: "keys:encrypt", scopes: tokens.KeysEncrypt, body: cryptoBody},
 		ClassDecrypt:     {name: "keys:decrypt", scopes: tokens.KeysDecrypt, body: cryptoBody},
+		ClassReencrypt:   {name: "keys:reencrypt", scopes: tokens.KeysDecrypt, also: tokens.KeysEncrypt, body: cryptoBody},
 		ClassSessions:    {name: "sessions", scopes: tokens.Sessions},
 		ClassDirectory:   {name: "directory", scopes: tokens.Directory, manages: true},
 		ClassSCIM:        {name: "scim", scopes: tokens.SCIM, manages: true},
@@ -136,13 +139,13 @@ func (r *rule) grants(s tokens.Scopes, bundle string) bool {
 	case r.bundle:
 		return s.MayPush(bundle)
 	}
-	return s.Has(r.scopes)
+	return s.Has(r.scopes) && (r.also == 0 || s.Has(r.also))
 }
 
 // needs names the scope that would be enough, as RFC 6750 wants it.
 func (r *rule) needs(bundle string) string {
 	if !r.bundle {
-		return r.scopes.String()
+		return (r.scopes | r.also).String()
 	}
 	if bundle == "" {
 		bundle = "*"

@@ -5,7 +5,7 @@ import "strings"
 // ClassAccess is who may call the routes of a class, for their description.
 type ClassAccess struct {
 	// Scopes are those of which one is enough; none: the class asks for no scope.
-	// NAME stands for the bundle that the request is about.
+	// NAME stands for the bundle that the request is about, a plus for both.
 	Scopes []string
 	// Dev and Live say who gets in with --dev and without: open, scope, loopback
 	// (or else a scope), setting (open where server.open says so, else a scope) or
@@ -44,6 +44,9 @@ func (c Class) Access() ClassAccess {
 	case rule.live == open || rule.live == peers:
 	default:
 		a.Scopes = strings.Fields(rule.scopes.String())
+		if rule.also != 0 {
+			a.Scopes = []string{rule.scopes.String() + "+" + rule.also.String()}
+		}
 		if a.Scopes[0] != "admin" {
 			a.Scopes = append(a.Scopes, "admin")
 		}

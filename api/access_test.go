@@ -17,7 +17,7 @@ import (
 // access is one row of the table in docs/callers.md, written down once more.
 type access struct {
 	class     api.Class
-	scope     string // one that is enough
+	scope     string // those that are enough
 	dev, live string // who gets in: all, local, opened, peers, scope
 	manages   bool
 	diagnose  bool
@@ -40,6 +40,7 @@ func table() []access {
 		{class: api.ClassBundleWrite, scope: "bundles:b1", dev: "scope", live: "scope", manages: true},
 		{class: api.ClassEncrypt, scope: "keys:encrypt", dev: "scope", live: "scope"},
 		{class: api.ClassDecrypt, scope: "keys:decrypt", dev: "scope", live: "scope"},
+		{class: api.ClassReencrypt, scope: "keys:encrypt keys:decrypt", dev: "scope", live: "scope"},
 		{class: api.ClassSessions, scope: "sessions", dev: "scope", live: "scope"},
 		{class: api.ClassDirectory, scope: "directory", dev: "scope", live: "scope", manages: true},
 		{class: api.ClassSCIM, scope: "scim", dev: "scope", live: "scope", manages: true},
@@ -57,14 +58,19 @@ func credentials(t *testing.T, row access) (map[string]func(*http.Request), map[
 	if scope == "" {
 		scope = "decide"
 	}
-	expired, _, err := s.Create(t.Context(), tokens.NewToken{Name: "expired", Scopes: []string{scope}, Expires: now.Add(time.Minute)})
+	scopes := strings.Fields(scope)
+	expired, _, err := s.Create(t.Context(), tokens.NewToken{Name: "expired", Scopes: scopes, Expires: now.Add(time.Minute)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	clock = now.Add(time.Hour)
-	right, admin := secretOf(t, s, "right", scope), secretOf(t, s, "admin", "admin")
-	wrong := secretOf(t, s, "wrong", map[bool]string{true: "scim", false: "sessions"}[scope == "sessions"])
-	revoked := secretOf(t, s, "revoked", scope)
+	right, admin := secretOf(t, s, "right", scopes...), secretOf(t, s, "admin", "admin")
+	lacking := []string{map[bool]string{true: "scim", false: "sessions"}[scope == "sessions"]}
+	if len(scopes) > 1 {
+		lacking = scopes[1:]
+	}
+	wrong := secretOf(t, s, "wrong", lacking...)
+	revoked := secretOf(t, s, "revoked", scopes...)
 	if _, err := s.Revoke(t.Context(), "revoked"); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +149,7 @@ func TestAccessTable(t *testing.T) {
 func gateOptions(row access, dev, opened, separate bool) api.GateOptions {
 	scopes := []string{}
 	if row.scope != "" {
-		scopes = append(scopes, row.scope)
+		scopes = append(scopes, strings.Fields(row.scope)...)
 	}
 	o := api.GateOptions{
 		Dev: dev, Separate: separate,

@@ -26,6 +26,8 @@ const (
 	// ProblemsPath lists faults of the data under data.verdict; it depends on
 	// data alone, so that whoever loads data can warn of them.
 	ProblemsPath = "verdict/authz/problems"
+	// KeysPath is the rule that answers whether ciphertexts may be opened.
+	KeysPath = "verdict/keys/decision"
 )
 
 const revisionDigits = 12

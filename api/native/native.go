@@ -18,6 +18,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/internal/problem"
+	"github.com/verdict-pdp/verdict/keys/service"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
 
@@ -52,7 +53,9 @@ type Options struct {
 	Replayer *replay.Replayer
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
-	Limits   Limits // of previews
+	Limits   Limits // of previews; its Depth is of documents to encrypt too
+	// Keys encrypts and decrypts; nil: there are no routes for that.
+	Keys *service.Service
 	// OpenAPI is the description of all routes; nil: it is not served.
 	OpenAPI []byte
 	// KeySet has the public keys of what verdict signs; nil: they are not
@@ -110,6 +113,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	}
 	if s.o.Bundles != nil {
 		s.mountBundles(r, require)
+	}
+	if s.o.Keys != nil {
+		s.mountKeys(r, require)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/identity/issuer"
+	"github.com/verdict-pdp/verdict/keys/service"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/replay"
@@ -57,6 +58,7 @@ type app struct {
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
 	keys     keyRing
+	crypto   *service.Service
 	signing  signing
 	trust    *bundles.Trust
 	pushed   *bundles.Service
@@ -111,6 +113,7 @@ func (a *app) open() error {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
+	a.openEncryption()
 	if err := a.openTokens(); err != nil {
 		return err
 	}
@@ -139,7 +142,7 @@ func (a *app) loadPolicies() (err error) {
 	if a.bundles, err = files.load(a.engine); err != nil {
 		return err
 	}
-	a.engine.Active().Warm([]string{pdp.StandardPath, policies.CallerPath, c.OPA.DefaultDecision, c.AuthZEN.Path, c.ExtAuthz.Path, c.ForwardAuth.Path})
+	a.engine.Active().Warm([]string{pdp.StandardPath, policies.CallerPath, policies.KeysPath, c.OPA.DefaultDecision, c.AuthZEN.Path, c.ExtAuthz.Path, c.ForwardAuth.Path})
 	a.warnOfPolicies()
 	return nil
 }
@@ -190,7 +193,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(), a.crypto.Collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}

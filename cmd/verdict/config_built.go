@@ -39,7 +39,6 @@ type missingFeature struct {
 func missingFeatures() []missingFeature {
 	return []missingFeature{
 		{key: "keys.escrow.public_key", name: "escrow of keys"},
-		{key: "limits.crypto_body", name: "the encryption service"},
 	}
 }
 

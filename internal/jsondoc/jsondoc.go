@@ -9,6 +9,7 @@ package jsondoc
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -208,7 +209,7 @@ func (p *parser) object(n *Node) error {
 		p.quoted()
 		name, err := unquote(p.text[start:p.at])
 		if err != nil {
-			return &Error{Offset: start, Message: "a member's name is not UTF-8"}
+			return &Error{Offset: start, Message: "a member's name holds half of a surrogate pair"}
 		}
 		if names[name] {
 			return &Error{Offset: start, Message: "a member's name stands twice in one object"}
@@ -244,15 +245,42 @@ func unquote(raw []byte) (string, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1]), nil
 	}
+	if !paired(raw) {
+		return "", errSurrogate
+	}
 	var s string
 	err := json.Unmarshal(raw, &s)
 	return s, err
 }
 
+// errSurrogate: encoding/json would change such a string.
+var errSurrogate = errors.New("half of a surrogate pair")
+
+// paired tells whether each escaped half of a surrogate pair has the other
+// (RFC 8259, section 7).
+func paired(raw []byte) bool {
+	high := false // the escape just before was a first half
+	for i := 0; i < len(raw); i++ {
+		var unit uint64
+		if raw[i] == '\\' {
+			if i++; raw[i] == 'u' {
+				unit, _ = strconv.ParseUint(string(raw[i+1:i+5]), 16, 16) // valid, as the text is
+				i += 4
+			}
+		}
+		if low := unit >= 0xDC00 && unit < 0xE000; low != high {
+			return false
+		}
+		high = unit >= 0xD800 && unit < 0xDC00
+	}
+	return true
+}
+
 // Raw is the value's text as it stands.
 func (n *Node) Raw() []byte { return n.text[n.Start:n.End:n.End] }
 
-// Text decodes a string; ok is false for another kind.
+// Text decodes a string; ok is false for another kind, and for a string with
+// half of a surrogate pair, which is no text.
 func (n *Node) Text() (s string, ok bool) {
 	if n.Kind != String {
 		return "", false

@@ -93,6 +93,20 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+func TestSurrogates(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\ud83d\ude00"`: "\U0001F600", `"a\\ud83d\u0041\n"`: "a\\ud83dA\n", `"\uFFFD"`: "\uFFFD",
+		`"\ud83d"`: "", `"\ude00"`: "", `"\ud83dx\ude00"`: "", `"\ud83d\ud83d\ude00"`: "", `"\ud83d\n"`: "",
+	} {
+		if got, ok := parse(t, text).Text(); ok != (want != "") || got != want {
+			t.Errorf("%s: %q, %v", text, got, ok)
+		}
+	}
+	if _, err := jsondoc.Parse([]byte(`{"\ud83d":1}`), jsondoc.Limits{}); err == nil {
+		t.Error("a name that is no text")
+	}
+}
+
 func TestWalk(t *testing.T) {
 	var got []string
 	parse(t, sample).Walk("", func(pointer string, n *jsondoc.Node) bool {
