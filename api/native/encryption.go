@@ -16,7 +16,7 @@ import (
 	"github.com/verdict-pdp/verdict/keys/service"
 )
 
-func (s *Server) mountKeys(r chi.Router, require Require) {
+func (s *Server) mountEncryption(r chi.Router, require Require) {
 	post := func(pattern string, class api.Class, h http.HandlerFunc) {
 		r.With(require(api.Route{Class: class, Handler: "api/v1"})).Post(pattern, h)
 	}
@@ -101,14 +101,14 @@ func (s *Server) encrypt(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return err
 			}
-			result, err := s.o.Keys.Seal(r.Context(), ask.asker, d)
+			result, err := s.o.Encryption.Seal(r.Context(), ask.asker, d)
 			return s.answerDocument(w, result, err)
 		}
 		values, err := ask.values()
 		if err != nil {
 			return err
 		}
-		results, err := s.o.Keys.Encrypt(r.Context(), ask.asker, values)
+		results, err := s.o.Encryption.Encrypt(r.Context(), ask.asker, values)
 		if err != nil {
 			return err
 		}
@@ -131,14 +131,14 @@ func (s *Server) decrypt(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return err
 			}
-			result, err := s.o.Keys.Open(r.Context(), ask.asker, d)
+			result, err := s.o.Encryption.Open(r.Context(), ask.asker, d)
 			return s.answerDocument(w, result, err)
 		}
 		items, err := ask.ciphertexts()
 		if err != nil {
 			return err
 		}
-		opened, err := s.o.Keys.Decrypt(r.Context(), ask.asker, items)
+		opened, err := s.o.Encryption.Decrypt(r.Context(), ask.asker, items)
 		if err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (s *Server) reencrypt(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
-		done, err := s.o.Keys.Reencrypt(r.Context(), ask.asker, items)
+		done, err := s.o.Encryption.Reencrypt(r.Context(), ask.asker, items)
 		if err != nil {
 			return err
 		}

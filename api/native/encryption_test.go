@@ -37,7 +37,7 @@ func cryptoSite(t testing.TB, s *service.Service, scopes ...string) http.Handler
 		t.Fatal(err)
 	}
 	r := chi.NewRouter()
-	native.New(native.Options{Keys: s}).Mount(r, gate.Require)
+	native.New(native.Options{Encryption: s}).Mount(r, gate.Require)
 	stack := gate.Stack(api.Main, r)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Authorization", "Bearer "+secret)

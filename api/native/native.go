@@ -54,8 +54,8 @@ type Options struct {
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
 	Limits   Limits // of previews; its Depth is of documents to encrypt too
-	// Keys encrypts and decrypts; nil: there are no routes for that.
-	Keys *service.Service
+	// Encryption encrypts and decrypts; nil: there are no routes for that.
+	Encryption *service.Service
 	// OpenAPI is the description of all routes; nil: it is not served.
 	OpenAPI []byte
 	// KeySet has the public keys of what verdict signs; nil: they are not
@@ -114,8 +114,8 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	if s.o.Bundles != nil {
 		s.mountBundles(r, require)
 	}
-	if s.o.Keys != nil {
-		s.mountKeys(r, require)
+	if s.o.Encryption != nil {
+		s.mountEncryption(r, require)
 	}
 }
 
