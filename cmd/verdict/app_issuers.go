@@ -36,14 +36,11 @@ func issuerScopes(c *Config) []api.IssuerScopes {
 
 // recordIssuerKeys records that an issuer has other keys: whoever has a private
 // one of them says who asks.
-func (a *app) recordIssuerKeys(ctx context.Context, c issuer.Change) {
-	err := a.record(ctx, &audit.Record{
+func (a *app) recordIssuerKeys(ctx context.Context, c issuer.Change) error {
+	return a.record(ctx, &audit.Record{
 		Type: audit.TypeKey, Event: audit.EventKeyRotation, Severity: audit.SeverityMedium,
 		Outcome: audit.OutcomeSuccess, Resource: "issuer:" + c.Issuer, RequestedBy: "serve",
 	}, map[string]any{"issuer": c.Issuer, "added": c.Added, "removed": c.Removed})
-	if err != nil {
-		a.logger.Error().Err(err).Str("issuer", c.Issuer).Msg("other keys of an issuer could not be recorded")
-	}
 }
 
 // issuersStatus is the facility's state.

@@ -78,9 +78,10 @@ type Options struct {
 	// Transport fetches keys; nil: HTTP with TLS 1.2 at least and the system's
 	// authorities.
 	Transport http.RoundTripper
-	// Changed is told of new keys, by the goroutine that fetched them; nil:
-	// nobody is.
-	Changed func(context.Context, Change)
+	// Changed is told of new keys before they are used, by the goroutine that
+	// fetched them; an error keeps the old ones until it is told again. Nil: nobody
+	// is told.
+	Changed func(context.Context, Change) error
 	// Now is the clock; nil: time.Now.
 	Now    func() time.Time
 	Logger zerolog.Logger
@@ -109,7 +110,7 @@ func (o Options) withDefaults() Options {
 		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.Changed == nil {
-		o.Changed = func(context.Context, Change) {}
+		o.Changed = func(context.Context, Change) error { return nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

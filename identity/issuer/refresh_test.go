@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"strings"
 	"sync"
 	"testing"
@@ -364,7 +365,10 @@ func TestFileReload(t *testing.T) {
 	name := issuertest.File(t, issuertest.Set(t, old))
 	synctest.Test(t, func(t *testing.T) {
 		var told []issuer.Change
-		v := newVerifier(t, issuer.Options{Changed: func(_ context.Context, c issuer.Change) { told = append(told, c) }}, configOf(name, "ES256"))
+		v := newVerifier(t, issuer.Options{Changed: func(_ context.Context, c issuer.Change) error {
+			told = append(told, c)
+			return nil
+		}}, configOf(name, "ES256"))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- v.Run(ctx) }() // ended below
@@ -403,6 +407,35 @@ func TestFileReload(t *testing.T) {
 		}
 		if len(told) != 2 || !slices.Equal(told[0].Added, []string{"2"}) || !slices.Equal(told[0].Removed, []string{"1"}) || !slices.Equal(told[1].Added, []string{"1"}) {
 			t.Errorf("told of %+v", told)
+		}
+	})
+}
+
+// TestUnrecordedKeys wants no key to be used before who is told has taken note of
+// it, and to be told again.
+func TestUnrecordedKeys(t *testing.T) {
+	t.Parallel()
+	old, next := issuertest.NewKey(t, "1", "ES256"), issuertest.NewKey(t, "2", "ES256")
+	name := issuertest.File(t, issuertest.Set(t, old))
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		v := newVerifier(t, issuer.Options{Changed: func(context.Context, issuer.Change) error {
+			if full.Load() {
+				return errors.New("the log is full")
+			}
+			return nil
+		}}, configOf(name, "ES256"))
+		run(t, v)
+		full.Store(true)
+		if err := os.WriteFile(name, issuertest.Set(t, next), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range [][2]string{{"ok", "key_unknown"}, {"key_unknown", "ok"}} {
+			time.Sleep(10 * time.Minute)
+			if got := [2]string{reason(t, v, tokenNow(old)), reason(t, v, tokenNow(next))}; got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+			full.Store(false)
 		}
 	})
 }

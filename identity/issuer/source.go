@@ -134,13 +134,17 @@ func (s *source) land(now time.Time, fresh time.Duration) {
 // refresh flies once.
 func (v *Verifier) refresh(ctx context.Context, s *source) {
 	keys, fresh, err := v.load(ctx, s)
+	if err == nil && keys != nil {
+		if err = v.exchange(ctx, s, keys); err != nil {
+			s.seen, fresh = nil, 0 // it is read again
+		}
+	}
 	now := v.o.Now()
 	switch {
 	case err != nil:
 		v.failed(ctx, s, err)
 	case keys != nil:
 		s.problem = ""
-		v.exchange(ctx, s, keys)
 		s.fetched.Store(now.UnixNano())
 		v.metrics.keep(s.issuer, keys, now)
 	}
@@ -158,21 +162,28 @@ func (v *Verifier) failed(ctx context.Context, s *source, err error) {
 		Msg("the keys of an issuer cannot be read; those known are kept for a time")
 }
 
-// exchange puts keys in force, unless they are the same set: then that stays,
-// and what was verified by it.
-func (v *Verifier) exchange(ctx context.Context, s *source, keys *keySet) {
+// exchange puts keys in force once Changed has taken note of them, unless they
+// are the same set: then that stays, and what was verified by it.
+func (v *Verifier) exchange(ctx context.Context, s *source, keys *keySet) error {
 	old := s.keys.Load()
 	if old != nil && old.digest == keys.digest {
-		return
+		return nil
+	}
+	c := old.change(s.issuer, keys)
+	changed := len(c.Added)+len(c.Removed) > 0
+	if changed {
+		if err := v.o.Changed(ctx, c); err != nil {
+			return fmt.Errorf("tell of other keys: %w", err)
+		}
 	}
 	if len(keys.unused) > 0 {
 		v.o.Logger.Warn().Str("issuer", s.issuer).Strs("keys", keys.unused).Msg("keys of an issuer are not used")
 	}
-	if c := old.change(s.issuer, keys); len(c.Added)+len(c.Removed) > 0 {
+	if changed {
 		v.o.Logger.Info().Str("issuer", s.issuer).Strs("added", c.Added).Strs("removed", c.Removed).Msg("an issuer has other keys")
-		v.o.Changed(ctx, c)
 	}
 	s.keys.Store(keys)
+	return nil
 }
 
 // load reads the keys, and says for how long they will do. They are nil when a
