@@ -52,6 +52,10 @@ type Options struct {
 	// MaskKeys are the names of members whose values never reach the log, at any
 	// depth of input or result.
 	MaskKeys mask.Keys
+	// Background calls a function that keeps a processor busy for a while, the
+	// compiler of a preview, and returns when it has; nil: it is called as any
+	// other.
+	Background func(func() error) error
 }
 
 // PDP answers queries. Its methods may be called from many goroutines.
@@ -73,6 +77,9 @@ func New(engine *eval.Engine, recorder Recorder, o Options) *PDP {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
+	}
+	if o.Background == nil {
+		o.Background = func(work func() error) error { return work() }
 	}
 	p := &PDP{engine: engine, recorder: recorder, options: o, ids: &idSource{rand: o.Rand}, metrics: newDecisionMetrics(), names: newNames(o.MaskKeys)}
 	p.previews = make(chan struct{}, MaxPreviews)

@@ -75,7 +75,16 @@ func (p *PDP) Preview(ctx context.Context, q *Query, o *PreviewOverlay) (*Previe
 		return nil, err
 	}
 	out := &Previewed{}
-	if asked.Snapshot, out.Changes, err = active.Preview(&o.Overlay); err != nil {
+	build := func() (err error) {
+		asked.Snapshot, out.Changes, err = active.Preview(&o.Overlay)
+		return err
+	}
+	if len(o.Modules) > 0 {
+		err = p.options.Background(build)
+	} else {
+		err = build() // nothing is compiled
+	}
+	if err != nil {
 		return nil, err
 	}
 	out.Active = p.ruling(ctx, active, q)

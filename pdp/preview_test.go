@@ -152,6 +152,25 @@ func TestPreviewRefused(t *testing.T) {
 	}
 }
 
+// TestPreviewCompilesInTheBackground wants decisions to go before the compiler.
+func TestPreviewCompilesInTheBackground(t *testing.T) {
+	called := 0
+	p := newPoint(t, pdp.Options{Background: func(work func() error) error {
+		called++
+		return work()
+	}}, zones)
+	for _, o := range []eval.Overlay{{Data: objectOf(t, `{"a": 1}`)}, {Modules: map[string][]byte{"a.rego": []byte("package a")}}} {
+		got, err := p.Preview(t.Context(), &pdp.Query{Path: "zones/allow"}, &pdp.PreviewOverlay{Overlay: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Release()
+	}
+	if called != 1 {
+		t.Errorf("called %d times, want once", called)
+	}
+}
+
 func TestPreviewUnrecorded(t *testing.T) {
 	p := newPoint(t, pdp.Options{}, zones)
 	lost := pdp.New(p.engine, pointtest.Lost{}, pdp.Options{})

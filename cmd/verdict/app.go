@@ -25,6 +25,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/identity/issuer"
+	"github.com/verdict-pdp/verdict/internal/background"
 	"github.com/verdict-pdp/verdict/keys/service"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -61,6 +62,7 @@ type app struct {
 	crypto   *service.Service
 	signing  signing
 	trust    *bundles.Trust
+	work     *background.Runner // of all parts
 	pushed   *bundles.Service
 	sources  *pull.Puller
 	replayer *replay.Replayer
@@ -112,7 +114,7 @@ func (a *app) open() error {
 	if err := a.openSigning(); err != nil {
 		return err
 	}
-	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys)})
+	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys), Background: a.work.Do})
 	a.openEncryption()
 	if err := a.openTokens(); err != nil {
 		return err

@@ -26,7 +26,7 @@ func (a *app) openBundles() (err error) {
 	if err := a.openTrust(); err != nil {
 		return err
 	}
-	work := background.New(a.runtime.procsChosen)
+	a.work = background.New(a.runtime.procsChosen)
 	ctx := context.Background() // a start is not begun before it is done
 	a.pushed, err = bundles.Open(ctx, bundles.Options{
 		Dir: filepath.Join(c.DataDir, "bundles"), Engine: a.engine, Bucket: bucket, Recorder: a.log,
@@ -41,8 +41,8 @@ func (a *app) openBundles() (err error) {
 			Coverage: c.Bundles.Gates.Coverage, TestsTimeout: c.Bundles.Gates.TestsTimeout,
 			Refused: append([]string{}, c.Bundles.Gates.RefusedBuiltins...), Lenient: !c.Bundles.Gates.Strict,
 		},
-		Gates:      a.logGates(work),
-		Background: work.Do,
+		Gates:      a.logGates(),
+		Background: a.work.Do,
 		Now:        a.now, Logger: a.logger,
 	})
 	if err != nil {
