@@ -234,7 +234,7 @@ func (s *Service) readKept(r *Revision, before *eval.Bundle) (*content, error) {
 
 // checkName refuses what cannot be the name of a pushed bundle.
 func (s *Service) checkName(name string) error {
-	if ok, err := regexp.MatchString(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`, name); err != nil || !ok {
+	if !ValidName(name) {
 		return refuse(CodeName, "", "a bundle's name is 1 to 128 letters, digits, dots, dashes and underscores and starts with a letter or a digit")
 	}
 	for _, b := range s.fixed {
@@ -243,6 +243,13 @@ func (s *Service) checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+// ValidName tells whether name can be a bundle's: 1 to 128 letters, digits, dots,
+// dashes and underscores, beginning with a letter or a digit.
+func ValidName(name string) bool {
+	ok, err := regexp.MatchString(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`, name)
+	return err == nil && ok
 }
 
 // lock takes a channel that is used as a lock.

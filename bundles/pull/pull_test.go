@@ -481,6 +481,7 @@ func TestSourceProblems(t *testing.T) {
 	}
 	for want, s := range map[string]pull.Source{
 		"name: is empty":                     {URL: "https://bundles.example"},
+		`name: "../a" is no name`:            {Name: "../a", URL: "https://bundles.example"},
 		"url: is not a URL":                  {Name: "a", URL: "bundles.example"},
 		"url: is not https":                  {Name: "a", URL: "http://bundles.example"},
 		"url: holds a user name":             {Name: "a", URL: "https://u:hidden@bundles.example"},

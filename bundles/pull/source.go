@@ -13,6 +13,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/verdict-pdp/verdict/bundles"
 )
 
 // Defaults of a Source: OPA's.
@@ -94,6 +96,8 @@ func (s Source) check() error {
 	switch {
 	case s.Name == "":
 		return errors.New("name: is empty; give the bundle's name")
+	case !bundles.ValidName(s.Name):
+		return fmt.Errorf("name: %q is no name of a bundle: letters, digits, dots, dashes and underscores", s.Name)
 	case s.MinDelay < 0 || s.MaxDelay < s.MinDelay:
 		return fmt.Errorf("max_delay: %v is less than min_delay, %v", s.MaxDelay, s.MinDelay)
 	case s.LongPolling != 0 && (s.LongPolling < time.Second || s.LongPolling > MaxWait):

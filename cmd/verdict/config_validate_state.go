@@ -8,6 +8,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/bundles/signature"
 	"github.com/verdict-pdp/verdict/internal/vault"
@@ -98,8 +99,8 @@ func (r *checker) bundles(b *BundlesConfig) {
 	r.logGates(&b.Gates)
 	r.duration("bundles.gates.tests_timeout", b.Gates.TestsTimeout, time.Millisecond, time.Hour)
 	r.sources(b.Sources)
-	if p := b.Canary.Subject; p != "" && !strings.HasPrefix(p, "/") {
-		r.fail("bundles.canary.subject", "%q is not a JSON Pointer; write for example /subject/id", p)
+	if _, err := eval.NewShare("", b.Canary.Subject, 100); err != nil {
+		r.fail("bundles.canary.subject", "%v; write for example /subject/id", err)
 	}
 }
 
@@ -111,6 +112,9 @@ func (r *checker) sources(list []BundleSourceConfig) {
 	names := map[string]bool{}
 	for i, s := range list {
 		r.require(at(sources, i, "name"), s.Name, "the bundle's name")
+		if s.Name != "" && !bundles.ValidName(s.Name) {
+			r.fail(at(sources, i, "name"), "%q is no name of a bundle; write up to 128 letters, digits, dots, dashes and underscores", s.Name)
+		}
 		if names[s.Name] {
 			r.fail(at(sources, i, "name"), "%q is given twice; a bundle has one source", s.Name)
 		}
