@@ -16,6 +16,10 @@
 // [Client.Query] asks any decision of the policy by its path. [Guard] protects
 // handlers of net/http; the package grpcauthz below this one does so for gRPC.
 //
+// [Client.Encrypt] and [Client.Decrypt] encrypt and open single values,
+// [Client.Seal] and [Client.Open] the fields of a document that struct tags
+// classify; a [Secret] keeps a value out of logs.
+//
 // It fails closed. An error is never a permission: the Decision beside it is the
 // zero value, which denies, and there is no option to let requests through while
 // the server cannot be asked. A service that wants that for some operation must

@@ -20,7 +20,7 @@ var (
 	// says nothing about the subject.
 	ErrRefused = errors.New("the server refuses this caller")
 	// ErrInvalid is returned when the question is not one: a member is missing,
-	// or cannot be written as JSON; 400, 413.
+	// or cannot be written as JSON; 400, 413, 422.
 	ErrInvalid = errors.New("the question is not valid")
 	// ErrAnswer is returned when the answer cannot be understood: it is no
 	// answer of a verdict server, too long, or has obligations that nobody can
@@ -28,7 +28,8 @@ var (
 	ErrAnswer = errors.New("the answer cannot be understood")
 	// ErrUndefined is returned by Query when the policy has no answer.
 	ErrUndefined = errors.New("the decision is undefined")
-	// ErrDenied is returned by Enforce when the answer is a denial.
+	// ErrDenied is returned by Enforce when the answer is a denial, and by what
+	// opens values when the policy does not let them be opened.
 	ErrDenied = errors.New("denied")
 )
 
@@ -116,6 +117,9 @@ func errorOf(op string, a *answer) *Error {
 	e := &Error{Op: op, Status: a.status, DecisionID: a.header.Get(headerDecisionID), RetryAfter: retryAfter(a.header)}
 	e.Code, e.Detail = describe(a.body)
 	e.kind = kindOf(a.status)
+	if e.Code == "permission_denied" {
+		e.kind = ErrDenied
+	}
 	return e
 }
 
@@ -123,7 +127,7 @@ func kindOf(status int) error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return ErrRefused
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return ErrInvalid
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return ErrUnavailable

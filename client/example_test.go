@@ -15,10 +15,13 @@ import (
 )
 
 // TestMain runs the tests beside a server in development mode, whose address is
-// in VERDICT_URL, with the example organisation.
+// in VERDICT_URL, and its token in VERDICT_TOKEN, with the example organisation.
 func TestMain(m *testing.M) {
 	o := servertest.Options{Args: []string{"--set", "limits.evaluation=20s", "--set", "authzen.search_timeout=30s"}}
-	os.Exit(servertest.Main(m, o, func(s *servertest.Server) { os.Setenv("VERDICT_URL", s.URL) }))
+	os.Exit(servertest.Main(m, o, func(s *servertest.Server) {
+		os.Setenv("VERDICT_URL", s.URL)
+		os.Setenv("VERDICT_TOKEN", s.AdminToken())
+	}))
 }
 
 func newClient() *client.Client {
