@@ -48,10 +48,19 @@ type Source struct {
 	LongPolling time.Duration
 	// TokenFile holds a bearer token; it is read for each request.
 	TokenFile string
+	// Credential gives the bearer token in place of TokenFile, for each
+	// request; nil: TokenFile does.
+	Credential Credential
 	// CAFile holds the authorities of the server's certificate, PEM; empty: the
 	// system's. CertFile and KeyFile are the client's certificate, PEM, and are
 	// read for each connection.
 	CAFile, CertFile, KeyFile string
+}
+
+// Credential gives a bearer token. It can be compared.
+type Credential interface {
+	// Token gives the token as it is now. Errors do not repeat it.
+	Token() (string, error)
 }
 
 func (s Source) withDefaults() Source {
@@ -148,7 +157,7 @@ func (s Source) open() (*material, error) {
 		}
 		config.GetClientCertificate = load
 	}
-	if _, err := s.token(); err != nil {
+	if _, err := s.token(); err != nil && s.Credential == nil { // that of a Credential may come later
 		return nil, fmt.Errorf("token_file: %w", err)
 	}
 	m.client = newClient(config)
@@ -157,6 +166,9 @@ func (s Source) open() (*material, error) {
 
 // token reads the bearer token; empty: there is none. Errors do not repeat it.
 func (s Source) token() (string, error) {
+	if s.Credential != nil {
+		return s.Credential.Token()
+	}
 	if s.TokenFile == "" {
 		return "", nil
 	}

@@ -24,6 +24,20 @@ func Algorithms() []Algorithm {
 // Secret tells whether the algorithm's key is a shared secret.
 func (a Algorithm) Secret() bool { return strings.HasPrefix(string(a), "HS") }
 
+// SecretLength is the least length of the algorithm's shared secret in bytes
+// (RFC 7518, section 3.2); 0 when it has none.
+func (a Algorithm) SecretLength() int {
+	switch a {
+	case "HS256":
+		return 32
+	case "HS384":
+		return 48
+	case "HS512":
+		return 64
+	}
+	return 0
+}
+
 // method is the implementation, nil for an algorithm that is not one of
 // Algorithms: "none" above all.
 func (a Algorithm) method() jwt.SigningMethod {

@@ -29,6 +29,8 @@ type KeyConfig struct {
 	// HS512 the secret, whose every byte counts, in a file that nobody but its
 	// owner may read.
 	File string
+	// Secret is the secret of HS256, HS384 or HS512 in place of File.
+	Secret []byte
 	// Names are the bundles that the key may sign. None: every bundle.
 	Names []string
 	// Scope is what the signature's scope must be.
@@ -70,14 +72,21 @@ func (c KeyConfig) load() (*key, error) {
 	if !c.NotBefore.IsZero() && !c.NotAfter.IsZero() && !c.NotBefore.Before(c.NotAfter) {
 		return nil, errors.New("it ends before it begins")
 	}
-	raw, err := ReadKeyFile(c.File, c.Algorithm.Secret())
-	if err != nil {
-		return nil, err
+	raw, from, err := c.Secret, "the secret", error(nil)
+	switch {
+	case c.Secret == nil:
+		if raw, err = ReadKeyFile(c.File, c.Algorithm.Secret()); err != nil {
+			return nil, err
+		}
+		from = c.File
+	case !c.Algorithm.Secret() || c.File != "":
+		return nil, fmt.Errorf("it has a secret, which %s with a file does not take", c.Algorithm)
 	}
 	material, err := verificationKey(c.Algorithm, raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.File, err)
+		return nil, fmt.Errorf("%s: %w", from, err)
 	}
+	c.Secret = nil // it is in the material
 	c.Names = slices.Clone(c.Names)
 	return &key{KeyConfig: c, material: material}, nil
 }
@@ -129,7 +138,7 @@ func secret(a Algorithm, raw []byte) ([]byte, error) {
 	if err == nil || bytes.Contains(raw, []byte("-----BEGIN")) {
 		return nil, fmt.Errorf("it is a key or a certificate, and %s needs a secret that only signer and verifier know", a)
 	}
-	least := map[Algorithm]int{"HS256": 32, "HS384": 48, "HS512": 64}[a]
+	least := a.SecretLength()
 	if n := len(bytes.TrimSpace(raw)); n < least {
 		return nil, fmt.Errorf("a secret of %d bytes; %s needs at least %d", n, a, least)
 	}

@@ -58,6 +58,7 @@ type app struct {
 	engine   *eval.Engine
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
+	secrets  secretState
 	keys     keyRing
 	crypto   *service.Service
 	signing  signing
@@ -100,6 +101,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openLog(); err != nil {
+		return err
+	}
+	if err := a.openSecrets(); err != nil {
 		return err
 	}
 	if err := a.openBundles(); err != nil {
@@ -244,10 +248,14 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.keys.run(ctx, a) })
 	group.Go(func() error { return a.boundHeap(ctx) })
 	group.Go(func() error {
+		refresh := time.NewTicker(a.config.Secrets.Refresh)
+		defer refresh.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-refresh.C:
+				a.refreshSecrets(ctx)
 			case <-hangups:
 				a.reload(ctx, reload)
 			}

@@ -56,24 +56,35 @@ func (a *app) openKeys() error {
 	return err
 }
 
-// openVault makes the client of Vault and the keys in it.
+// openVault makes the keys in Vault.
 func (a *app) openVault() (keys.Backend, error) {
 	c := a.config.Keys.Vault
+	return transit.New(a.keys.vault, transit.Options{Mount: c.Mount})
+}
+
+// openVaultClient makes the client of Vault: for the keys in it, or for secrets
+// of the configuration. Nothing is asked yet.
+func (a *app) openVaultClient() (err error) {
 	a.keys.events = make(chan vault.Event, vaultEvents)
-	var err error
-	a.keys.vault, err = vault.New(vault.Options{
+	a.keys.vault, err = newVaultClient(a.config.Keys.Vault, vault.Options{Observe: a.observeVault, Now: a.now, Logger: a.logger})
+	return err
+}
+
+// newVaultClient makes a client of the Vault that is configured.
+func newVaultClient(c VaultConfig, o vault.Options) (*vault.Client, error) {
+	client, err := vault.New(vault.Options{
 		Address: c.Address, Namespace: c.Namespace, CAFile: c.CAFile, Timeout: c.Timeout,
 		Auth: vault.Auth{
 			Method: vault.Method(c.Auth.Method), Mount: c.Auth.Mount, Role: c.Auth.Role, TokenFile: c.Auth.TokenFile,
 			RoleIDFile: c.Auth.RoleIDFile, SecretIDFile: c.Auth.SecretIDFile, SecretIDWrapped: c.Auth.SecretIDWrapped,
 			JWTFile: c.Auth.JWTFile, CertFile: c.Auth.CertFile, KeyFile: c.Auth.KeyFile,
 		},
-		Observe: a.observeVault, Now: a.now, Logger: a.logger,
+		Observe: o.Observe, Now: o.Now, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("keys.vault: %w", err)
 	}
-	return transit.New(a.keys.vault, transit.Options{Mount: c.Mount})
+	return client, nil
 }
 
 // openLocalKeys opens the keysets in the data folder. Without a master key that
@@ -86,6 +97,8 @@ func (a *app) openLocalKeys() (keys.Backend, error) {
 		if m.Variable = os.Getenv(c.MasterKeyEnv); m.Variable == "" {
 			return nil, fmt.Errorf("keys.local.master_key_env: the environment has no %s, or it is empty", c.MasterKeyEnv)
 		}
+	case c.Passphrase != "":
+		m.Passphrase = string(a.secretValue(passphraseKey))
 	case c.MasterKeyFile == "" && c.PassphraseFile == "":
 		m.File, m.Generate = filepath.Join(a.config.DataDir, "master.key"), true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/verdict-pdp/verdict/bundles/pull"
+	"github.com/verdict-pdp/verdict/internal/secret"
 )
 
 // openSources makes the puller; nothing is asked before Run.
@@ -17,7 +18,7 @@ func (a *app) openSources() (err error) {
 	if err != nil {
 		return err
 	}
-	commit, err := a.prepareSources(a.config)
+	commit, err := a.prepareSources(a.config, a.secrets.Get)
 	if err != nil {
 		return err
 	}
@@ -26,14 +27,18 @@ func (a *app) openSources() (err error) {
 }
 
 // prepareSources gives what puts the sources of c in place of those in use.
-func (a *app) prepareSources(c *Config) (commit func(), err error) {
+func (a *app) prepareSources(c *Config, find func(key string) *secret.Secret) (commit func(), err error) {
 	list := make([]pull.Source, 0, len(c.Bundles.Sources))
-	for _, s := range c.Bundles.Sources {
-		list = append(list, pull.Source{
+	for i, s := range c.Bundles.Sources {
+		source := pull.Source{
 			Name: s.Name, URL: s.URL,
 			MinDelay: s.Polling.MinDelay, MaxDelay: s.Polling.MaxDelay, LongPolling: s.Polling.LongPollingTimeout,
 			TokenFile: s.TokenFile, CAFile: s.TLS.CAFile, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
-		})
+		}
+		if s.Token != "" {
+			source.Credential = find(at("bundles.sources", i, "token"))
+		}
+		list = append(list, source)
 	}
 	if commit, err = a.sources.Prepare(list); err != nil {
 		return nil, fmt.Errorf("read bundles.sources%w", err)

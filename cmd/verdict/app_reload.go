@@ -50,17 +50,22 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	commitTrust, err := a.trust.Prepare(trustSettings(next))
+	secrets, err := a.prepareSecrets(context.Background(), next)
+	if err != nil {
+		return nil, err
+	}
+	commitTrust, err := a.trust.Prepare(trustSettings(next, secrets.Value))
 	if err != nil {
 		return nil, fmt.Errorf("read bundles.verification_keys: %w", err)
 	}
-	commitSources, err := a.prepareSources(next)
+	commitSources, err := a.prepareSources(next, secrets.Get)
 	if err != nil {
 		return nil, err
 	}
 	commitAccess()
 	commitServer()
 	commitTokens()
+	secrets.Commit()
 	commitTrust()
 	commitSources() // after the keys that vouch for what comes
 	a.opa.SetLimits(opaLimits(next))

@@ -157,7 +157,11 @@ func (f *inspectFlags) keys(p *process, s *inspectedSignature) ([]signature.KeyC
 		if err != nil {
 			return nil, err
 		}
-		return verificationKeys(c), nil
+		value, err := offlineSecrets(p, c)
+		if err != nil {
+			return nil, err
+		}
+		return verificationKeys(c, value), nil
 	}
 	if f.key == "" {
 		return nil, nil

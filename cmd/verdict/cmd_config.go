@@ -25,7 +25,7 @@ func newConfigPrintCmd(p *process) *cobra.Command {
 		Short: "Print each value and where it came from",
 		Long: `Print each value of the configuration and where it came from: file and line,
 environment variable, flag, or default. Values are written as --set takes them.
-Secrets are in files of their own, of which only the paths are known here.`,
+Of secrets only the place is printed: the file, the variable, the path in Vault.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := readConfig(&flags, p.environ)

@@ -38,6 +38,8 @@ type Config struct {
 	Bundles BundlesConfig `key:"bundles"`
 	// The key ring.
 	Keys KeysConfig `key:"keys"`
+	// Secrets in this configuration that are references.
+	Secrets SecretsConfig `key:"secrets"`
 	// The audit log.
 	Audit AuditConfig `key:"audit"`
 	// Callers that come with a token of an outside issuer or with a client
@@ -121,6 +123,7 @@ func defaultConfig() *Config {
 			Vault:    VaultConfig{Mount: "transit", Timeout: 2 * time.Second, KeyPrefix: "verdict-", Auth: VaultAuthConfig{Method: "token"}},
 			Policies: defaultKeyPolicies(),
 		},
+		Secrets: SecretsConfig{Refresh: 30 * time.Second},
 		Audit: AuditConfig{
 			Durability: string(audit.Durable), Queue: QueueConfig{Records: audit.DefaultQueueRecords, Bytes: audit.DefaultQueueBytes},
 			QueueWait: audit.DefaultQueueWait, MinFreeBytes: audit.DefaultMinFreeBytes, PoisonLinger: audit.DefaultPoisonLinger,

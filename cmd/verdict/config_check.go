@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/verdict-pdp/verdict/internal/secret"
 )
 
 // checkReport is the answer of config check.
@@ -60,6 +63,16 @@ func (c *Config) checkFiles() Problems {
 				r.fail("server.tls.client_ca_file", "%s holds no certificate; give a PEM file", t.ClientCAFile)
 			}
 		}
+	}
+	var near []secret.Request
+	for _, request := range c.secretRequests() {
+		if request.Reference.Source() != secret.Vault { // which a check does not ask
+			near = append(near, request)
+		}
+	}
+	_, err := secret.NewStore(secret.Options{}).Prepare(context.Background(), near)
+	if problems, ok := errors.AsType[Problems](secretProblems(c, err)); ok {
+		r.problems = append(r.problems, problems...)
 	}
 	return r.problems
 }

@@ -1,17 +1,19 @@
 package main
 
+import "reflect"
+
 // Diff names the keys that differ between c, which is running, and next,
 // which SIGHUP read. The error is [Problems] when one of them needs a
 // restart: then nothing of next may be taken.
 func (c *Config) Diff(next *Config) ([]string, error) {
 	var changed []string
 	var problems Problems
-	values := map[string]string{}
+	values, fields := map[string]string{}, map[string]reflect.Value{}
 	for f := range c.fields() {
-		values[f.key] = formatValue(f.value)
+		values[f.key], fields[f.key] = formatValue(f.value), f.value
 	}
 	for f := range next.fields() {
-		if formatValue(f.value) == values[f.key] {
+		if formatValue(f.value) == values[f.key] && sameSecrets(f.value, fields[f.key]) {
 			continue
 		}
 		changed = append(changed, f.key)

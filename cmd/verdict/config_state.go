@@ -44,6 +44,8 @@ type VerificationKeyConfig struct {
 	// The public key or a certificate, PEM; with HS256, HS384 and HS512 the
 	// secret, in a file of mode 0600.
 	File string `key:"file"`
+	// The secret of HS256, HS384 and HS512 in place of `file`.
+	Secret Secret `key:"secret"`
 	// Bundles that the key may sign. Empty: every one.
 	Names []string `key:"names"`
 	// The scope that signatures by the key have.
@@ -99,6 +101,8 @@ type BundleSourceConfig struct {
 	Polling BundlePollingConfig `key:"polling"`
 	// A file with the bearer token for it; read for each request.
 	TokenFile string `key:"token_file"`
+	// The bearer token in place of `token_file`.
+	Token Secret `key:"token"`
 	// The connection to it.
 	TLS BundleTLSConfig `key:"tls"`
 }
@@ -197,6 +201,8 @@ type LocalKeysConfig struct {
 	MasterKeyFile string `key:"master_key_file"`
 	// A file with the passphrase that the master key is derived from.
 	PassphraseFile string `key:"passphrase_file"`
+	// The passphrase, or several on lines of their own, the current one first.
+	Passphrase Secret `key:"passphrase"`
 	// The name of the environment variable that holds the master key.
 	MasterKeyEnv string `key:"master_key_env"`
 }

@@ -21,6 +21,7 @@ func (c *Config) validate() Problems {
 	r.keys(&c.Keys)
 	r.audit(&c.Audit, c.Dev)
 	r.authn(&c.Authn)
+	r.secrets()
 	r.limits(&c.Limits)
 	r.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	r.oneOf("log.format", c.Log.Format, "json", "console")

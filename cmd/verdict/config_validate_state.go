@@ -85,7 +85,14 @@ func (r *checker) bundles(b *BundlesConfig) {
 		}
 		ids[k.ID] = true
 		r.oneOf(at(list, i, "algorithm"), k.Algorithm, bundleSignatures()...)
-		r.require(at(list, i, "file"), k.File, "the file of the key")
+		if signature.Algorithm(k.Algorithm).Secret() {
+			r.exactlyOne(list+"["+strconv.Itoa(i)+"]", "file", k.File, "secret", string(k.Secret))
+		} else {
+			r.require(at(list, i, "file"), k.File, "the file of the key")
+			if k.Secret != "" {
+				r.fail(at(list, i, "secret"), "is for HS256, HS384 and HS512; write the public key into file")
+			}
+		}
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
 			r.fail(at(list, i, "not_after"), "is not after not_before, so the key is never valid; write a later time")
 		}
@@ -133,6 +140,9 @@ func (r *checker) sources(list []BundleSourceConfig) {
 		if wait := s.Polling.LongPollingTimeout; wait != 0 {
 			r.duration(at(sources, i, "polling.long_polling_timeout"), wait, time.Second, pull.MaxWait)
 		}
+		if s.TokenFile != "" && s.Token != "" {
+			r.fail(at(sources, i, "token"), "stands beside token_file; keep one")
+		}
 		if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
 			r.fail(at(sources, i, "tls"), "takes cert_file and key_file together")
 		}
@@ -156,13 +166,13 @@ func (r *checker) keys(k *KeysConfig) {
 		r.vaultAuth(&k.Vault.Auth)
 	}
 	given := 0
-	for _, v := range []string{k.Local.MasterKeyFile, k.Local.PassphraseFile, k.Local.MasterKeyEnv} {
+	for _, v := range []string{k.Local.MasterKeyFile, k.Local.PassphraseFile, k.Local.MasterKeyEnv, string(k.Local.Passphrase)} {
 		if v != "" {
 			given++
 		}
 	}
 	if given > 1 {
-		r.fail("keys.local", "takes one of master_key_file, passphrase_file and master_key_env")
+		r.fail("keys.local", "takes one of master_key_file, passphrase_file, passphrase and master_key_env")
 	}
 	if k.Escrow.Enforce {
 		r.require("keys.escrow.public_key", k.Escrow.PublicKey, "the file of the escrow key, since keys.escrow.enforce is on")

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +74,14 @@ func TestValidation(t *testing.T) {
 		{"keys.vault.key_prefix=a/b", `keys.vault.key_prefix: "a/b" is not the beginning of a name`},
 		{"keys.vault.auth.method=ldap", `keys.vault.auth.method: "ldap" is not known`},
 		{"keys.local.master_key_file=a|keys.local.master_key_env=B", `keys.local: takes one of`},
+		{"keys.local.passphrase=changeme", `keys.local.passphrase: is a default that everybody tries first`},
+		{"keys.local.passphrase=file:phrase", `keys.local.passphrase: does not name a file by its whole path`},
+		{"keys.local.passphrase=vault:secret/verdict#phrase", `keys.vault.address: is not a URL`},
+		{"bundles.verification_keys=[{id: a, algorithm: HS256}]", `bundles.verification_keys[0]: takes one of file and secret`},
+		{"bundles.verification_keys=[{id: a, algorithm: ES256, file: a.pem, secret: env:A}]", `bundles.verification_keys[0].secret: is for HS256`},
+		{"bundles.sources=[{name: a, url: 'https://far.example/a', token_file: t, token: env:T}]", `bundles.sources[0].token: stands beside token_file`},
+		{"bundles.sources=[{name: a, url: 'https://far.example/a', token: '${TOKEN}'}]", `bundles.sources[0].token: looks like a variable of a shell`},
+		{"secrets.refresh=1ms", `secrets.refresh: 1ms is out of bounds`},
 		{"keys.escrow.enforce=true", `keys.escrow.public_key: is empty`},
 		{"keys.policies.restricted.rotation_days=366", `keys.policies.restricted.rotation_days: 366 is out of bounds; write a number from 1 to 365`},
 		{"keys.policies.top_secret.algorithm=fernet", `keys.policies.top_secret.algorithm: "fernet" is not known`},
@@ -270,5 +280,43 @@ func TestRedactURLs(t *testing.T) {
 		if got := verdict.RedactURLs(in); got != want {
 			t.Errorf("%s became %s", in, got)
 		}
+	}
+}
+
+// A secret that is written out is never printed, and a change of it is seen.
+func TestSecretsInConfiguration(t *testing.T) {
+	const inline, other = "Hn4x8Wq1Zt6Lr0Vc3Ky9Pf5Js7Bd2MgA", "Tc7e2Xo9Rz4Uw1Ib6Gm3Qv8Nl5Yh0KpD"
+	list := func(token string) string {
+		return "bundles.sources=[{name: a, url: 'https://far.example/a', token: '" + token + "'}]"
+	}
+	load := func(row string) *verdict.Config {
+		c, _, err := verdict.Load(flags(row), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := load(list(inline))
+	encoded, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(encoded), fmt.Sprintf("%v %+v %#v", c, c, c), fmt.Sprint(verdict.Settings(c))} {
+		if strings.Contains(text, inline) {
+			t.Errorf("the secret is printed: %s", text)
+		}
+	}
+	if printed := fmt.Sprint(verdict.Settings(c)); !strings.Contains(printed, "token: (redacted)") {
+		t.Errorf("printed %s", printed)
+	}
+	if changed, err := c.Diff(load(list(other))); err != nil || !slices.Equal(changed, []string{"bundles.sources"}) {
+		t.Errorf("changed %v: %v", changed, err)
+	}
+	if changed, err := c.Diff(load(list(inline))); err != nil || len(changed) != 0 {
+		t.Errorf("the same has changed %v: %v", changed, err)
+	}
+	printed := fmt.Sprint(verdict.Settings(load("keys.local.passphrase=env:PHRASE")))
+	if !strings.Contains(printed, "env:PHRASE") {
+		t.Errorf("a reference is not printed: %s", printed)
 	}
 }

@@ -89,6 +89,9 @@ func setText(v reflect.Value, text string) error {
 	case *string:
 		*p = text
 		return nil
+	case *Secret:
+		*p = Secret(text)
+		return nil
 	}
 	panic("no text stands for a " + v.Type().String())
 }

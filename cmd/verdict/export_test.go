@@ -90,3 +90,6 @@ var (
 func Tree() *cobra.Command {
 	return newRootCmd(&process{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: time.Now})
 }
+
+// Settings are what config print prints.
+func Settings(c *Config) any { return c.settings(func(string) bool { return false }) }

@@ -132,6 +132,13 @@ func TestStrength(t *testing.T) {
 	if err := (secret.Rule{Line: true}).Check([]byte(good + "\n" + other)); err == nil {
 		t.Error("two lines are taken for a token")
 	}
+	lines := secret.Rule{Length: 16, EachLine: true}
+	if err := lines.Check([]byte(good + "\n" + other + "\n")); err != nil {
+		t.Errorf("two lines: %v", err)
+	}
+	if err := lines.Check([]byte(good + "\nchangeme\n")); err == nil || !strings.Contains(err.Error(), "has a line that is a default") {
+		t.Errorf("a weak line: %v", err)
+	}
 	if err := (secret.Rule{}).Check([]byte("q7Zs0bF3mXv")); err == nil {
 		t.Error("11 bytes are taken")
 	}

@@ -16,6 +16,8 @@ type Rule struct {
 	// Line asks for one line of printable ASCII without spaces, as a token in
 	// a header must be.
 	Line bool
+	// EachLine holds the rule against each line that is not empty.
+	EachLine bool
 }
 
 const (
@@ -37,6 +39,14 @@ func forbidden() []string {
 
 // Check tells what is wrong with a secret, in words that do not tell it.
 func (r Rule) Check(value []byte) error {
+	if lines := bytes.FieldsFunc(value, func(c rune) bool { return c == '\n' || c == '\r' }); r.EachLine && len(lines) > 1 {
+		for _, line := range lines {
+			if err := (Rule{Length: r.Length, Line: r.Line}).Check(line); err != nil {
+				return fmt.Errorf("has a line that %w", err)
+			}
+		}
+		return nil
+	}
 	least := max(r.Length, MinLength)
 	lower := strings.ToLower(string(value))
 	plain := strings.Map(func(c rune) rune {

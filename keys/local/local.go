@@ -68,6 +68,9 @@ func Open(dir string, m Master, o Options) (*Backend, error) {
 		return nil, fmt.Errorf("open the key folder %s: %w", dir, err)
 	}
 	b.master.Variable = ""
+	if b.master.Passphrase != "" {
+		b.master.Passphrase = "given" // that it was is all that counts from now on
+	}
 	return b, nil
 }
 

@@ -172,13 +172,16 @@ func TestMasterKeysThatDoNotFit(t *testing.T) {
 	good := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1, 2}, 16))
 	long := "a passphrase of many words"
 	for _, test := range []struct {
-		name, file, passphrase, variable string
-		ok                               bool
+		name, file, passphrase, text, variable string
+		ok                                     bool
 	}{
 		{name: "file", file: good, ok: true},
 		{name: "variable", variable: good, ok: true},
 		{name: "variable with a former key", variable: good + "," + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{3, 4}, 16)), ok: true},
 		{name: "passphrase", passphrase: long, ok: true},
+		{name: "passphrase by itself", text: long, ok: true},
+		{name: "short passphrase by itself", text: "changeme"},
+		{name: "passphrase in two places", passphrase: long, text: long},
 		{name: "nothing"},
 		{name: "two places", file: good, variable: good},
 		{name: "empty file", file: "\n"},
@@ -191,7 +194,7 @@ func TestMasterKeysThatDoNotFit(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			m := local.Master{Variable: test.variable}
+			m := local.Master{Variable: test.variable, Passphrase: test.text}
 			write := func(name, content string) string {
 				if content == "" {
 					return ""

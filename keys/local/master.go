@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
@@ -49,6 +50,8 @@ type Master struct {
 	// PassphraseFile holds passphrases, one a line, of at least MinPassphrase
 	// bytes, from which keys are derived by Argon2id. Its mode is as strict.
 	PassphraseFile string
+	// Passphrase is the content of PassphraseFile itself.
+	Passphrase string
 	// Variable is the content itself, as File has it: the value of an
 	// environment variable, for containers.
 	Variable string
@@ -83,7 +86,7 @@ func (m Master) read(dir string, random io.Reader) ([]masterKey, error) {
 		return nil, fmt.Errorf("%s holds %d keys, want the current one and at most %d former ones: %w", m.name(), len(lines), Former, ErrMaster)
 	}
 	var salt []byte
-	if m.PassphraseFile != "" {
+	if m.derives() {
 		if salt, err = readSalt(dir, random); err != nil {
 			return nil, err
 		}
@@ -111,14 +114,19 @@ func (m Master) name() string {
 		return m.File
 	case m.PassphraseFile != "":
 		return m.PassphraseFile
+	case m.Passphrase != "":
+		return "the passphrase"
 	}
 	return "the variable with the master key"
 }
 
+// derives tells whether keys are made of passphrases.
+func (m Master) derives() bool { return m.PassphraseFile != "" || m.Passphrase != "" }
+
 // lines reads the content.
 func (m Master) lines(random io.Reader) ([][]byte, error) {
 	given := 0
-	for _, s := range []string{m.File, m.PassphraseFile, m.Variable} {
+	for _, s := range []string{m.File, m.PassphraseFile, m.Passphrase, m.Variable} {
 		if s != "" {
 			given++
 		}
@@ -128,6 +136,9 @@ func (m Master) lines(random io.Reader) ([][]byte, error) {
 	}
 	if m.Variable != "" {
 		return split([]byte(m.Variable), ",\n"), nil
+	}
+	if m.Passphrase != "" {
+		return split([]byte(m.Passphrase), "\n"), nil
 	}
 	path, separators := m.PassphraseFile, "\n"
 	if m.File != "" {
@@ -183,7 +194,7 @@ func newMasterLine(random io.Reader) ([]byte, error) {
 
 // key gives the 32 bytes that a line stands for.
 func (m Master) key(line, salt []byte) ([]byte, error) {
-	if m.PassphraseFile != "" {
+	if m.derives() {
 		if len(line) < MinPassphrase {
 			return nil, fmt.Errorf("a passphrase of %d bytes, want at least %d: %w", len(line), MinPassphrase, ErrMaster)
 		}
@@ -297,6 +308,26 @@ func (b *Backend) RotateMaster() error {
 	keys, err := b.master.read(b.dir, rand.Reader)
 	if err != nil {
 		return err
+	}
+	b.masters = keys
+	return b.resealAll()
+}
+
+// Reseal seals every keyset under another passphrase, for a master key in
+// Passphrase. The text has the new one first and must have the one in use, too,
+// since a crash on the way leaves keysets that only that one opens.
+func (b *Backend) Reseal(passphrase string) error {
+	b.change.Lock()
+	defer b.change.Unlock()
+	if b.master.Passphrase == "" || b.masters == nil {
+		return fmt.Errorf("the master key is not a passphrase by reference: %w", ErrMaster)
+	}
+	keys, err := Master{Passphrase: passphrase}.read(b.dir, rand.Reader)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(keys, func(k masterKey) bool { return k.id == b.masters[0].id }) {
+		return fmt.Errorf("the passphrase in use is not among the new ones; write it below the new one: %w", ErrMaster)
 	}
 	b.masters = keys
 	return b.resealAll()
