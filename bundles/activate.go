@@ -180,7 +180,11 @@ type change struct {
 // swapped in, in this order. A crash before it is written down leaves the old
 // set, one after it the new.
 func (s *Service) change(ctx context.Context, c *change) (*Activation, error) {
-	unlock, err := lock(ctx, s.changing)
+	take := func(ctx context.Context) (func(), error) { return lock(ctx, s.changing) }
+	if c.kind == KindRollback {
+		take = s.lockFirst
+	}
+	unlock, err := take(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for other changes: %w", err)
 	}

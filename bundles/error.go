@@ -22,7 +22,7 @@ const (
 	CodeStaged       Code = "staged_already"      // another bundle's revision is staged
 	CodeNotFound     Code = "not_found"
 	CodeRequest      Code = "invalid_parameter"
-	CodeBusy         Code = "busy"              // too many uploads
+	CodeBusy         Code = "busy"              // too many uploads, or something else goes first
 	CodeUnavailable  Code = "store_unavailable" // the change could not be written down
 )
 

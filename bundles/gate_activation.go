@@ -27,12 +27,15 @@ func (s *Service) judgeActivation(ctx context.Context, c *change, snapshot *eval
 		}
 	}
 	candidate.Name = bounded(strings.Join(names, ","))
-	results, err := s.try(ctx, candidate, gates, nil)
+	gateCtx, done := s.giveWay(ctx)
+	defer done()
+	results, err := s.try(gateCtx, candidate, gates, nil)
 	c.gates, c.result.Gates = results, results
 	refused, ok := errors.AsType[*Error](err)
 	if !ok {
 		return err
 	}
+	refused = gaveWay(gateCtx, refused)
 	refused.Gates = results
 	failed := s.record(ctx, &audit.Record{
 		Event: audit.EventBundleRefused, Severity: severityOf(refused), Outcome: audit.OutcomeFailure,

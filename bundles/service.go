@@ -88,6 +88,7 @@ type Service struct {
 	// while snapshots are built, so it is a channel, to be waited for with a
 	// context.
 	changing chan struct{}
+	first    precedence // for it
 	// confirming is held while a bundle is confirmed.
 	confirming chan struct{}
 	expiring   sync.Mutex // held while the engine is told of ages

@@ -318,7 +318,7 @@ type UnstageRequest struct {
 // Unstage ends a trial and tells what came of it. The error is an *Error of
 // CodeNotFound when nothing of the bundle is staged.
 func (s *Service) Unstage(ctx context.Context, r UnstageRequest) (*Staging, error) {
-	unlock, err := lock(ctx, s.changing)
+	unlock, err := s.lockFirst(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for other changes: %w", err)
 	}
