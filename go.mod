@@ -3,6 +3,7 @@ module github.com/verdict-pdp/verdict
 go 1.26.0
 
 require (
+	github.com/cloudflare/circl v1.6.5
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
 	github.com/fernet/fernet-go v0.0.0-20240119011108-303da6aec611
 	github.com/go-chi/chi/v5 v5.5.0
@@ -34,6 +35,7 @@ require github.com/rogpeppe/go-internal v1.16.0
 require (
 	github.com/agnivade/levenshtein v1.2.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/bwesterb/go-ristretto v1.2.4 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cncf/xds/go v0.0.0-20260202195803-dba9d589def2 // indirect

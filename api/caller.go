@@ -46,6 +46,16 @@ type Caller struct {
 	listed bool               // there is one
 }
 
+// CreatedBy gives the ids of the tokens that the caller's token was created
+// with, the nearest first; empty: it was created on the host, or the caller has
+// none.
+func (c *Caller) CreatedBy() []string {
+	if c.token == nil {
+		return nil
+	}
+	return c.token.CreatedBy
+}
+
 // TokenSource finds tokens by their secret; tokens.Store is one. It returns
 // tokens.ErrUnknown or tokens.ErrExpired, must be safe for concurrent use and
 // must not block.

@@ -85,6 +85,17 @@ const (
 	EventKeyRetired        = "key_retired"
 	EventKeyChangeFailed   = "key_change_failed"
 	EventKeyOpeningFailed  = "key_opening_failed"
+	// Escrow: a version is wrapped to the escrow key, its packages are given to
+	// somebody, shares come to recover a key, and the key is back.
+	EventKeyEscrowed          = "key_escrowed"
+	EventKeyEscrowExported    = "key_escrow_exported"
+	EventKeyRecoveryShares    = "key_recovery_shares"
+	EventKeyRecoveryRefused   = "key_recovery_refused"
+	EventKeyRecoveryCancelled = "key_recovery_cancelled"
+	EventKeyRecovered         = "key_recovered"
+	// EventMasterRotated: the key ring in the data folder gets another master
+	// key.
+	EventMasterRotated = "master_key_rotated"
 	// EventVaultState is that Vault can be used or cannot any more;
 	// EventVaultTokenLost that it refused our token before its time.
 	EventVaultState     = "vault_state"
@@ -116,7 +127,8 @@ func KnownEvent(name string) bool {
 		EventBundlePushed, EventBundleRefused, EventBundleActivated, EventBundleRolledBack,
 		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged, EventBundleSource,
 		EventKeyCreated, EventKeyRotationFailed, EventKeyScheduled, EventKeyCompromised, EventKeyRetired,
-		EventKeyChangeFailed, EventKeyOpeningFailed, EventVaultState, EventVaultTokenLost,
+		EventKeyChangeFailed, EventKeyOpeningFailed, EventKeyEscrowed, EventKeyEscrowExported, EventKeyRecoveryShares,
+		EventKeyRecoveryRefused, EventKeyRecoveryCancelled, EventKeyRecovered, EventMasterRotated, EventVaultState, EventVaultTokenLost,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

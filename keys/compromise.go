@@ -122,9 +122,15 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
 	}
 	r.metrics.changes.WithLabelValues(string(EventRetired)).Inc()
+	if r.o.Escrow != nil {
+		if err := r.o.Escrow.Forget(ctx, id, 1, version); err != nil {
+			return Key{}, fmt.Errorf("retire versions of key %s below %d in escrow: %w", id, version, err)
+		}
+	}
 	// The store changes last: that tells other nodes to forget what they hold.
 	return next, r.change(ctx, id, func(s *keyState) error {
 		s.Compromised = slices.DeleteFunc(s.Compromised, func(v uint32) bool { return v < version })
+		s.Retired = version
 		return nil
 	})
 }

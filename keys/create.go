@@ -83,6 +83,9 @@ func (r *Ring) create(ctx context.Context, by By, id string, t Type) error {
 	case err != nil && !errors.Is(err, ErrKeyUnknown):
 		return fmt.Errorf("describe key %s: %w", id, err)
 	case err != nil:
+		if err := r.lost(ctx, id, 0, state, policy); err != nil {
+			return err
+		}
 		if err := r.make(ctx, id, t, policy); err != nil {
 			return err
 		}
@@ -91,7 +94,7 @@ func (r *Ring) create(ctx context.Context, by By, id string, t Type) error {
 		return fmt.Errorf("record that key %s was created: %w", id, err)
 	}
 	err = r.change(ctx, id, func(s *keyState) error {
-		s.Creating, s.Rotated = false, r.o.Now()
+		s.Creating, s.Rotated, s.Versions, s.Retired = false, r.o.Now(), 1, 0
 		return nil
 	})
 	if err != nil {

@@ -34,6 +34,12 @@ var (
 	// ErrNoEscrow is returned when a key must be escrowed, which is enforced,
 	// and no escrow is configured.
 	ErrNoEscrow = errors.New("key_escrow_missing")
+	// ErrKeyLost is returned when a key existed, the backend does not hold it
+	// any more, and its material is in escrow: it is recovered, not made anew.
+	// It is ErrUnavailable.
+	ErrKeyLost error = &lostError{}
+	// ErrKeyPresent is returned when a key that is to be recovered is not lost.
+	ErrKeyPresent = errors.New("key_present")
 	// ErrHeld is returned when old versions of a key are still needed by a job.
 	ErrHeld = errors.New("key_held")
 	// ErrBusy is returned when another node is rotating the key.
@@ -45,6 +51,13 @@ var (
 	// of its type or the backend's abilities or limits.
 	ErrUnsupported = errors.New("key_operation_unsupported")
 )
+
+// lostError is ErrKeyLost.
+type lostError struct{}
+
+func (*lostError) Error() string { return "key_lost: recover it from escrow" }
+
+func (*lostError) Is(target error) bool { return target == ErrUnavailable }
 
 // Reason is why a backend cannot be used now; the words stand in metrics and
 // answers.

@@ -15,6 +15,10 @@ type metrics struct {
 	entries prometheus.Collector
 	up      prometheus.Collector
 	changes *prometheus.CounterVec
+	// rotations by cause; age, next and bare are brought up to date by Run.
+	rotations *prometheus.CounterVec
+	age, next *prometheus.GaugeVec
+	bare      prometheus.Gauge
 	keys    *prometheus.GaugeVec
 	overdue prometheus.Gauge
 }
@@ -51,6 +55,22 @@ func newMetrics(r *Ring) *metrics {
 			Name: "verdict_keys_changes_total",
 			Help: "Changes of keys, by kind.",
 		}, []string{"kind"}),
+		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "verdict_keys_rotations_total",
+			Help: "Rotations of keys, by cause.",
+		}, []string{"cause"}),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "verdict_keys_age_seconds",
+			Help: "Age of the latest version of a key.",
+		}, []string{"key"}),
+		next: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "verdict_keys_next_rotation_timestamp_seconds",
+			Help: "When a key is rotated next, as Unix time.",
+		}, []string{"key"}),
+		bare: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "verdict_keys_not_escrowed",
+			Help: "Keys that must be escrowed and whose latest version is not.",
+		}),
 		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "verdict_keys",
 			Help: "Keys of the ring, by type.",
@@ -65,7 +85,7 @@ func newMetrics(r *Ring) *metrics {
 // Collectors gives the ring's metrics.
 func (r *Ring) Collectors() []prometheus.Collector {
 	m := r.metrics
-	return []prometheus.Collector{m.values, m.calls, m.cached, m.entries, m.up, m.changes, m.keys, m.overdue}
+	return []prometheus.Collector{m.values, m.calls, m.cached, m.entries, m.up, m.changes, m.rotations, m.age, m.next, m.bare, m.keys, m.overdue}
 }
 
 func (m *metrics) hit(operation string)  { m.cached.WithLabelValues(operation, "hit").Inc() }

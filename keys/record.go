@@ -19,6 +19,20 @@ const (
 	EventRetired       EventKind = "key_retired"
 	EventChangeFailed  EventKind = "key_change_failed"
 	EventOpeningFailed EventKind = "key_opening_failed"
+	// EventEscrowed: a version was made and wrapped to the escrow key.
+	EventEscrowed EventKind = "key_escrowed"
+	// EventEscrowExported: somebody reads the escrow packages of a key.
+	EventEscrowExported EventKind = "key_escrow_exported"
+	// EventRecoveryShares: somebody gave shares of the escrow key to recover a
+	// key; EventRecoveryRefused: they were not taken; EventRecoveryCancelled:
+	// the shares that were given are forgotten.
+	EventRecoveryShares    EventKind = "key_recovery_shares"
+	EventRecoveryRefused   EventKind = "key_recovery_refused"
+	EventRecoveryCancelled EventKind = "key_recovery_cancelled"
+	// EventRecovered: a key that was lost is brought back from escrow.
+	EventRecovered EventKind = "key_recovered"
+	// EventMasterRotated: the embedded ring gets another master key.
+	EventMasterRotated EventKind = "master_key_rotated"
 )
 
 // Cause is why a key was rotated.
@@ -55,6 +69,12 @@ type Event struct {
 	// the error (EventOpeningFailed), and Contexts are the first few of them.
 	Failures map[string]int
 	Contexts []Context
+	// Digest is the SHA-256 of an escrow package in hex digits (EventEscrowed).
+	Digest string
+	// Shares of the escrow key that were given, and the Principals that gave
+	// them (of a recovery).
+	Shares     int
+	Principals []string
 	// Failed is why a change came to nothing.
 	Failed string
 	By     By

@@ -40,6 +40,13 @@ type Escrow interface {
 	// Manager.Import takes, and keeps it wrapped to the escrow key; that is
 	// durable when it returns. The caller zeroes the material.
 	Generate(ctx context.Context, id string, t Type, version uint32) ([]byte, error)
+
+	// Versions gives the versions of a key that can be recovered, ascending.
+	Versions(ctx context.Context, id string) ([]uint32, error)
+
+	// Forget destroys what is kept of the versions of a key from first on and
+	// below end.
+	Forget(ctx context.Context, id string, first, end uint32) error
 }
 
 // Options are what a Ring can do without. The zero value is the default.
@@ -90,6 +97,7 @@ type Ring struct {
 	infos map[string]*info
 	epoch uint64          // grows with every forget
 	ready map[string]bool // keys that exist, their creation recorded
+	bare  []string        // keys that should be escrowed and are not
 }
 
 // info is what was last seen of a key.

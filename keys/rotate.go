@@ -139,6 +139,11 @@ func (r *Ring) rotate(ctx context.Context, by By, id string, now time.Time, caus
 	if c := s.Claim; c != nil && c.Owner != r.owner && now.Before(c.Until) {
 		return Key{}, ErrBusy
 	}
+	if _, policy, _ := r.policyOf(id); r.o.Escrow != nil {
+		if err := r.lost(ctx, id, key.Latest, s, policy); err != nil {
+			return Key{}, err
+		}
+	}
 	why := cause(key, s)
 	if why == "" {
 		return key, errNotDue
@@ -207,7 +212,13 @@ func (r *Ring) addVersion(ctx context.Context, key Key, policy Policy) (Key, err
 	next, err := r.backend.Import(ctx, key.Name, key.Type, material)
 	if errors.Is(err, ErrKeyMismatch) && !r.o.EnforceEscrow {
 		// It was made before there was an escrow and cannot take material.
+		if err := r.o.Escrow.Forget(ctx, key.Name, key.Latest+1, key.Latest+2); err != nil {
+			return Key{}, err
+		}
 		return r.backend.Rotate(ctx, key.Name)
+	}
+	if err == nil && next.Latest != key.Latest+1 {
+		return Key{}, fmt.Errorf("version %d was imported as version %d: %w", key.Latest+1, next.Latest, ErrVersionDisallowed)
 	}
 	return next, err
 }
@@ -219,7 +230,7 @@ func (r *Ring) finish(ctx context.Context, id string, c claim) error {
 		if s.Claim == nil || s.Claim.From != c.From {
 			return errNotDue
 		}
-		s.Rotated, s.Claim = c.At, nil
+		s.Rotated, s.Claim, s.Versions = c.At, nil, max(s.Versions, c.From+1)
 		if !s.NextRotation.IsZero() && !s.NextRotation.After(c.At) {
 			s.NextRotation = time.Time{}
 		}
@@ -228,6 +239,9 @@ func (r *Ring) finish(ctx context.Context, id string, c claim) error {
 	r.forget(id)
 	if errors.Is(err, errNotDue) {
 		return nil
+	}
+	if err == nil {
+		r.metrics.rotations.WithLabelValues(string(c.Cause)).Inc()
 	}
 	return err
 }

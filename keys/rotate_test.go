@@ -280,6 +280,13 @@ func (e *escrow) Generate(_ context.Context, id string, typ keys.Type, version u
 	return slices.Repeat([]byte{byte(version), 7}, 16), nil
 }
 
+func (e *escrow) Versions(_ context.Context, id string) ([]uint32, error) { return e.kept[id], nil }
+
+func (e *escrow) Forget(_ context.Context, id string, first, end uint32) error {
+	e.kept[id] = slices.DeleteFunc(e.kept[id], func(v uint32) bool { return v >= first && v < end })
+	return nil
+}
+
 func TestEscrow(t *testing.T) {
 	e := &escrow{t: t, kept: map[string][]uint32{}}
 	g := newRig(t, keys.Options{Escrow: e})

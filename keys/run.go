@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/verdict-pdp/verdict/storage"
@@ -56,14 +57,22 @@ func (r *Ring) count(ctx context.Context) {
 		return
 	}
 	now, overdue := r.o.Now(), 0
-	r.metrics.keys.Reset()
+	m := r.metrics
+	for _, old := range []*prometheus.GaugeVec{m.keys, m.age, m.next} {
+		old.Reset()
+	}
 	for _, i := range infos {
-		r.metrics.keys.WithLabelValues(string(i.Type)).Inc()
+		m.keys.WithLabelValues(string(i.Type)).Inc()
+		m.age.WithLabelValues(i.Name).Set(i.Age.Seconds())
+		if !i.NextRotation.IsZero() {
+			m.next.WithLabelValues(i.Name).Set(float64(i.NextRotation.Unix()))
+		}
 		if !i.NextRotation.IsZero() && i.NextRotation.Before(now) {
 			overdue++
 		}
 	}
-	r.metrics.overdue.Set(float64(overdue))
+	m.overdue.Set(float64(overdue))
+	r.countEscrow(ctx, infos)
 }
 
 // follow forgets each key that changes in the store, until the watch ends.

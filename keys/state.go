@@ -33,6 +33,10 @@ type keyState struct {
 	NextRotation time.Time `json:"next_rotation,omitzero"`
 	// Rotated is when the ring rotated last, by its own clock.
 	Rotated time.Time `json:"rotated,omitzero"`
+	// Versions is the newest version that there was.
+	Versions uint32 `json:"versions,omitempty"`
+	// Retired is the oldest version that is not retired; 0: none was.
+	Retired uint32 `json:"retired,omitempty"`
 	// Compromised versions, ascending.
 	Compromised []uint32 `json:"compromised,omitempty"`
 	// Claim says who is rotating the key.

@@ -18,6 +18,7 @@ const formatVersion = 1
 const (
 	maxFileBytes = 8 << 20
 	maxTokens    = 10_000
+	maxLineage   = 32 // tokens that created one another
 )
 
 // ErrFile is returned when the token file cannot be understood.
@@ -36,6 +37,8 @@ type fileToken struct {
 	SHA256  string     `json:"sha256"`
 	Created time.Time  `json:"created"`
 	Expires *time.Time `json:"expires,omitempty"`
+	// CreatedBy: see Token.
+	CreatedBy []string `json:"created_by,omitempty"`
 }
 
 // decodeFile reads a token file whole or not at all. An empty file is not
@@ -86,9 +89,14 @@ func decodeFile(b []byte) ([]*Token, error) {
 }
 
 func (ft fileToken) token() (*Token, error) {
-	t := &Token{ID: ft.ID, Name: ft.Name, Created: ft.Created.UTC()}
-	if b, err := hex.DecodeString(ft.ID); err != nil || len(b) != idBytes {
-		return nil, fmt.Errorf("id %q is not %d hex digits", ft.ID, idLength)
+	t := &Token{ID: ft.ID, Name: ft.Name, Created: ft.Created.UTC(), CreatedBy: ft.CreatedBy}
+	if len(ft.CreatedBy) > maxLineage {
+		return nil, fmt.Errorf("created_by names more than %d tokens", maxLineage)
+	}
+	for _, id := range append([]string{ft.ID}, ft.CreatedBy...) {
+		if b, err := hex.DecodeString(id); err != nil || len(b) != idBytes {
+			return nil, fmt.Errorf("id %q is not %d hex digits", id, idLength)
+		}
 	}
 	if err := checkName(ft.Name); err != nil {
 		return nil, err
@@ -124,7 +132,7 @@ func encodeFile(list []*Token) ([]byte, error) {
 	for _, t := range list {
 		ft := fileToken{
 			ID: t.ID, Name: t.Name, Scopes: t.Scopes.Names(),
-			SHA256: hex.EncodeToString(t.hash[:]), Created: t.Created,
+			SHA256: hex.EncodeToString(t.hash[:]), Created: t.Created, CreatedBy: t.CreatedBy,
 		}
 		if !t.Expires.IsZero() {
 			ft.Expires = &t.Expires

@@ -150,6 +150,9 @@ type NewToken struct {
 	Scopes []string
 	// Expires is when it ends; zero: never.
 	Expires time.Time
+	// CreatedBy is the name or id of the token whose holder creates this one;
+	// empty: it is created on the host.
+	CreatedBy string
 }
 
 // Create adds a token and returns its secret, which is kept nowhere. A name
@@ -180,12 +183,34 @@ func (s *Store) Create(ctx context.Context, n NewToken) (secret string, t Token,
 				return nil, fmt.Errorf("%w: %q is taken (id %s); revoke it first", ErrName, old.Name, old.ID)
 			}
 		}
+		if made.CreatedBy, err = lineage(list, n.CreatedBy); err != nil {
+			return nil, err
+		}
 		return append(slices.Clip(list), made), nil
 	})
 	if err != nil {
 		return "", Token{}, fmt.Errorf("create token %q: %w", n.Name, err)
 	}
 	return secret, *made, nil
+}
+
+// lineage gives the creators of a token that the named one creates.
+func lineage(list []*Token, creator string) ([]string, error) {
+	if creator == "" {
+		return nil, nil
+	}
+	i := slices.IndexFunc(list, func(t *Token) bool { return t.Name == creator })
+	if i < 0 {
+		i = slices.IndexFunc(list, func(t *Token) bool { return t.ID == creator })
+	}
+	if i < 0 {
+		return nil, fmt.Errorf("created by %q: %w", creator, ErrUnknown)
+	}
+	ids := append([]string{list[i].ID}, list[i].CreatedBy...)
+	if len(ids) > maxLineage {
+		return nil, fmt.Errorf("%w: more than %d tokens would have created one another", ErrName, maxLineage)
+	}
+	return ids, nil
 }
 
 // Revoke removes the token with that name or id; ErrUnknown when there is none.

@@ -260,3 +260,36 @@ func TestLock(t *testing.T) {
 	}
 	create(t, s, "a", "decide")
 }
+
+// TestCreatedBy shows that a token remembers by which others it came to be, also
+// after those were revoked.
+func TestCreatedBy(t *testing.T) {
+	dir := t.TempDir()
+	s, err := tokens.Open(dir, tokens.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for _, n := range []tokens.NewToken{{Name: "a"}, {Name: "b", CreatedBy: "a"}, {Name: "c", CreatedBy: "b"}} {
+		n.Scopes = []string{"admin"}
+		_, made, err := s.Create(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[n.Name] = made.ID
+	}
+	if _, err := s.Revoke(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = tokens.Open(dir, tokens.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	list := s.List()
+	if len(list) != 2 || len(list[0].CreatedBy) != 0 || !slices.Equal(list[1].CreatedBy, []string{ids["b"], ids["a"]}) {
+		t.Errorf("%+v", list)
+	}
+	_, _, err = s.Create(t.Context(), tokens.NewToken{Name: "d", Scopes: []string{"admin"}, CreatedBy: "b"})
+	if !errors.Is(err, tokens.ErrUnknown) {
+		t.Errorf("a creator that is gone: %v", err)
+	}
+}

@@ -49,6 +49,10 @@ type Token struct {
 	Scopes  Scopes
 	Created time.Time
 	Expires time.Time // zero: never
+	// CreatedBy holds the ids of the token that this one was created with, of
+	// the one which that was created with, and so on; empty: it was created on
+	// the host.
+	CreatedBy []string
 
 	hash [sha256.Size]byte
 }

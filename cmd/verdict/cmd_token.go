@@ -29,6 +29,7 @@ a second, so that it need not be stopped.`
 type tokenFlags struct {
 	config        configFlags
 	name, expires string
+	createdBy     string
 	scopes        []string
 }
 
@@ -40,7 +41,8 @@ func newTokenCreateCmd(p *process) *cobra.Command {
 		Long: `Create a token and print it on standard output. It is kept nowhere: who loses it
 revokes it and creates another one. Scopes are
   ` + strings.Join(tokens.ValidScopes(), "\n  ") + `
-where admin is all of them and NAME may be *.`,
+where admin is all of them and NAME may be *. Two of whom one created the other
+cannot recover a key together; --created-by says who did.`,
 		Example: `  verdict token create --name gateway --scope decide
   verdict token create --name ci --scope bundles:app --scope bundles:app:read --expires 90d`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -56,6 +58,7 @@ where admin is all of them and NAME may be *.`,
 	fs.StringVar(&f.name, "name", "", "`name` of the caller in records")
 	fs.StringSliceVar(&f.scopes, "scope", nil, "what the caller may do; may be repeated, and further scopes may follow")
 	fs.StringVar(&f.expires, "expires", "", "`duration` after which it ends, such as 12h or 90d; none: never")
+	fs.StringVar(&f.createdBy, "created-by", "", "name or id of the `token` whose holder creates this one; none: whoever manages the host")
 	addDataDirFlags(cmd, &f.config)
 	// The errors are for flags that do not exist.
 	_ = cmd.MarkFlagRequired("name")
@@ -65,7 +68,7 @@ where admin is all of them and NAME may be *.`,
 }
 
 func createToken(ctx context.Context, p *process, f *tokenFlags) error {
-	n := tokens.NewToken{Name: f.name, Scopes: f.scopes}
+	n := tokens.NewToken{Name: f.name, Scopes: f.scopes, CreatedBy: f.createdBy}
 	if f.expires != "" {
 		d, err := parseDuration(f.expires)
 		if err != nil || d <= 0 {
@@ -78,7 +81,7 @@ func createToken(ctx context.Context, p *process, f *tokenFlags) error {
 		return err
 	}
 	secret, t, err := store.Create(ctx, n)
-	if errors.Is(err, tokens.ErrScope) || errors.Is(err, tokens.ErrName) {
+	if errors.Is(err, tokens.ErrScope) || errors.Is(err, tokens.ErrName) || errors.Is(err, tokens.ErrUnknown) {
 		return withExit(exitUsage, err)
 	} else if err != nil {
 		return err
@@ -169,6 +172,14 @@ func formatExpiry(t *tokens.Token, now time.Time) string {
 	return text
 }
 
+// createdBy says who created a token.
+func createdBy(t *tokens.Token) string {
+	if len(t.CreatedBy) == 0 {
+		return "host"
+	}
+	return t.CreatedBy[0]
+}
+
 // tokenDescription is one entry of token list --output json.
 type tokenDescription struct {
 	ID      string    `json:"id"`
@@ -176,12 +187,16 @@ type tokenDescription struct {
 	Scopes  []string  `json:"scopes"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
+	// CreatedBy is the id of a token, or host.
+	CreatedBy string `json:"created_by"`
 }
 
 func describeTokens(list []tokens.Token) []tokenDescription {
 	out := make([]tokenDescription, 0, len(list))
 	for _, t := range list {
-		out = append(out, tokenDescription{ID: t.ID, Name: t.Name, Scopes: t.Scopes.Names(), Created: t.Created, Expires: t.Expires})
+		out = append(out, tokenDescription{
+			ID: t.ID, Name: t.Name, Scopes: t.Scopes.Names(), Created: t.Created, Expires: t.Expires, CreatedBy: createdBy(&t),
+		})
 	}
 	return out
 }

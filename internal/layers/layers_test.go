@@ -65,6 +65,7 @@ func module() layers.Table {
 			{Path: "incident/block", Row: 2},
 			{Path: "keys/cert", Row: 2},
 			{Path: "keys/jose", Row: 2},
+			{Path: "keys/escrow", Row: 2},
 			{Path: "keys/legacy", Row: 2},
 			{Path: "keys/notary", Row: 2},
 			{Path: "audit/verify", Row: 2, Never: []string{"audit"}},
