@@ -18,19 +18,24 @@ const maxAsk = 64 << 10
 
 // decode reads a request's JSON object.
 func decode(w http.ResponseWriter, r *http.Request, into any) bool {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err != nil {
+	if err := strictJSON(http.MaxBytesReader(w, r.Body, maxAsk), into); err != nil {
 		fail(w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
 		return false
 	}
 	return true
+}
+
+// strictJSON reads one JSON value that has no members which into lacks.
+func strictJSON(from io.Reader, into any) error {
+	decoder := json.NewDecoder(from)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
+		return errors.New("something follows the object")
+	}
+	return nil
 }
 
 func (s *Server) reply(w http.ResponseWriter, v any) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type Options struct {
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
 	Limits   Limits // of previews; its Depth is of documents to encrypt too
+	Keys     *Keys  // nil: there are no routes for keys
 	// Encryption encrypts and decrypts; nil: there are no routes for that.
 	Encryption *service.Service
 	// OpenAPI is the description of all routes; nil: it is not served.
@@ -77,6 +79,7 @@ type Server struct {
 	limits    atomic.Pointer[Limits]
 
 	keysFailed atomic.Pointer[keySetFailure] // the last one
+	keyChanges sync.Mutex // held while a key is changed
 }
 
 // New returns the API.
@@ -116,6 +119,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	}
 	if s.o.Encryption != nil {
 		s.mountEncryption(r, require)
+	}
+	if s.o.Keys != nil {
+		s.mountKeys(r, require)
 	}
 }
 

@@ -111,6 +111,7 @@ func addErrors(doc object) {
 		"authzen": {"application/json", "AuthZENError"},
 		"native":  {"application/problem+json", "Problem"},
 		"bundles": {"application/problem+json", "Problem"},
+		"keyring": {"application/problem+json", "Problem"},
 		"forward": {"application/problem+json", "Problem"},
 	} {
 		for status, text := range map[int]string{

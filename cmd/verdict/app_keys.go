@@ -13,6 +13,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/internal/vault"
 	"github.com/verdict-pdp/verdict/keys"
+	"github.com/verdict-pdp/verdict/keys/escrow"
 	"github.com/verdict-pdp/verdict/keys/local"
 	"github.com/verdict-pdp/verdict/keys/transit"
 )
@@ -29,6 +30,9 @@ type keyRing struct {
 	vault  *vault.Client // nil: the keys are in the data folder
 	local  *local.Backend
 	events chan vault.Event
+
+	escrow     *escrow.Escrow // nil: there is no escrow key
+	recoveries *escrow.Recoveries
 }
 
 // openKeys makes the key ring. Vault is not asked: it may be sealed.
@@ -52,8 +56,19 @@ func (a *app) openKeys() error {
 	if err != nil {
 		return err
 	}
-	a.keys.Ring, err = keys.New(backend, bucket, keyRecords{a}, o)
-	return err
+	if err := a.openEscrow(bucket); err != nil {
+		return err
+	}
+	if a.keys.escrow != nil {
+		o.Escrow = a.keys.escrow
+	}
+	if a.keys.Ring, err = keys.New(backend, bucket, keyRecords{a}, o); err != nil {
+		return err
+	}
+	if a.keys.escrow != nil {
+		a.keys.recoveries = escrow.NewRecoveries(a.keys.escrow, a.keys.Ring, escrow.RecoveryOptions{Now: a.now})
+	}
+	return nil
 }
 
 // openVault makes the keys in Vault.
@@ -199,21 +214,19 @@ type keyStatus struct {
 	State  string `json:"state"`
 	Detail string `json:"detail,omitempty"`
 	// Escrow is degraded while keys that must be escrowed are not.
-	Escrow string        `json:"escrow"`
-	Vault  *vault.Status `json:"vault,omitempty"`
+	Escrow string `json:"escrow"`
+	// NotEscrowed lists the keys that should be.
+	NotEscrowed []string      `json:"not_escrowed,omitempty"`
+	Vault       *vault.Status `json:"vault,omitempty"`
 }
 
 func (a *app) keyStatus() keyStatus {
 	state := a.keys.State()
-	s := keyStatus{Provider: a.config.Keys.Provider, State: "ok", Detail: state.Detail, Escrow: "off"}
+	s := keyStatus{Provider: a.config.Keys.Provider, State: "ok", Detail: state.Detail}
 	if state.Reason != "" {
 		s.State = string(state.Reason)
 	}
-	for _, class := range []keys.Class{keys.Internal, keys.Confidential, keys.Restricted, keys.TopSecret} {
-		if a.keys.Policy(class).RequireKeyEscrow {
-			s.Escrow = "degraded"
-		}
-	}
+	s.Escrow, s.NotEscrowed = a.escrowStatus()
 	if a.keys.vault != nil {
 		v := a.keys.vault.Status()
 		s.Vault = &v
@@ -245,7 +258,7 @@ func (k keyRecords) RecordKey(ctx context.Context, e keys.Event) error {
 	if e.Class != 0 {
 		details["classification"] = e.Class.String()
 	}
-	for name, value := range map[string]string{"type": string(e.Type), "cause": string(e.Cause)} {
+	for name, value := range map[string]string{"type": string(e.Type), "cause": string(e.Cause), "digest": e.Digest} {
 		if value != "" {
 			details[name] = value
 		}
@@ -257,6 +270,9 @@ func (k keyRecords) RecordKey(ctx context.Context, e keys.Event) error {
 	}
 	if !e.At.IsZero() {
 		details["at"] = e.At.UTC()
+	}
+	if len(e.Principals) > 0 {
+		details["shares"], details["principals"] = e.Shares, e.Principals
 	}
 	if len(e.Failures) > 0 {
 		details["failures"], details["contexts"] = e.Failures, e.Contexts
@@ -283,6 +299,27 @@ func keyEvent(kind keys.EventKind) (event string, severity audit.Severity, ok bo
 		return audit.EventKeyChangeFailed, audit.SeverityHigh, true
 	case keys.EventOpeningFailed:
 		return audit.EventKeyOpeningFailed, audit.SeverityHigh, true
+	case keys.EventMasterRotated:
+		return audit.EventMasterRotated, audit.SeverityHigh, true
+	}
+	return escrowEvent(kind)
+}
+
+// escrowEvent is keyEvent of what happens in escrow.
+func escrowEvent(kind keys.EventKind) (event string, severity audit.Severity, ok bool) {
+	switch kind {
+	case keys.EventEscrowed:
+		return audit.EventKeyEscrowed, audit.SeverityMedium, true
+	case keys.EventEscrowExported:
+		return audit.EventKeyEscrowExported, audit.SeverityHigh, true
+	case keys.EventRecoveryShares:
+		return audit.EventKeyRecoveryShares, audit.SeverityCritical, true
+	case keys.EventRecoveryRefused:
+		return audit.EventKeyRecoveryRefused, audit.SeverityCritical, true
+	case keys.EventRecoveryCancelled:
+		return audit.EventKeyRecoveryCancelled, audit.SeverityHigh, true
+	case keys.EventRecovered:
+		return audit.EventKeyRecovered, audit.SeverityCritical, true
 	}
 	return "", "", false
 }

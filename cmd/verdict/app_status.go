@@ -66,6 +66,7 @@ func (a *app) status() any {
 		},
 	}
 	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on"}
+	s.Facilities["escrow"] = s.Keys.Escrow
 	if s.Keys.State != "ok" {
 		s.Facilities["keys"] = "degraded"
 	}

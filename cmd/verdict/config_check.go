@@ -74,5 +74,10 @@ func (c *Config) checkFiles() Problems {
 	if problems, ok := errors.AsType[Problems](secretProblems(c, err)); ok {
 		r.problems = append(r.problems, problems...)
 	}
+	if path := c.Keys.Escrow.PublicKey; path != "" {
+		if _, err := readEscrowKey(path); err != nil {
+			r.fail("keys.escrow.public_key", "%v", err)
+		}
+	}
 	return r.problems
 }

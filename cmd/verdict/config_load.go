@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,22 +45,14 @@ func addDataDirFlags(cmd *cobra.Command, f *configFlags) {
 }
 
 // loadConfig gives the configuration that a process shall run with, or what
-// is wrong with it as [Problems]. A warning names a key that was given for a
-// feature which this version does not have.
+// is wrong with it as [Problems].
 func loadConfig(f *configFlags, environ []string) (*Config, []Warning, error) {
 	c, err := readConfig(f, environ)
 	if err != nil {
 		return nil, nil, err
 	}
-	warnings, unbuilt := c.unbuilt()
-	warnings = append(warnings, c.exposed()...)
-	problems := c.validate()
-	for _, p := range unbuilt {
-		if !slices.ContainsFunc(problems, func(other Problem) bool { return other.Key == p.Key }) {
-			problems = append(problems, p)
-		}
-	}
-	if len(problems) > 0 {
+	warnings := c.exposed()
+	if problems := c.validate(); len(problems) > 0 {
 		return nil, warnings, problems
 	}
 	return c, warnings, nil

@@ -183,32 +183,6 @@ func TestPolicyAliases(t *testing.T) {
 	}
 }
 
-// A feature that is not built is named.
-func TestMissingFeatures(t *testing.T) {
-	_, warnings, err := verdict.Load(flags("keys.escrow.public_key=a.pem"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var keys []string
-	for _, w := range warnings {
-		keys = append(keys, w.Key)
-		if !strings.Contains(w.String(), "is not built yet; the setting has no effect") {
-			t.Errorf("warning %q", w)
-		}
-	}
-	if want := []string{"keys.escrow.public_key"}; !slices.Equal(keys, want) {
-		t.Errorf("warnings of %v, want %v", keys, want)
-	}
-}
-
-func TestMissingFeaturesNameKnownKeys(t *testing.T) {
-	for _, m := range verdict.Unbuilt() {
-		if !slices.Contains(verdict.KnownKeys(), m.Key) {
-			t.Errorf("%s is no key", m.Key)
-		}
-	}
-}
-
 func TestDiff(t *testing.T) {
 	base := "--data-dir=/d|"
 	for _, tt := range []struct {

@@ -67,7 +67,6 @@ func configurationPage(t testing.TB) string {
 	p.Write(head)
 	p.WriteString("\n## Keys\n")
 	p.section(reflect.TypeFor[verdict.Config](), "")
-	p.missing()
 	return p.String()
 }
 
@@ -138,21 +137,6 @@ func (p *configPage) shownDefault(key string) string {
 		return "none"
 	}
 	return "`" + strings.ReplaceAll(value, ",", ", ") + "`"
-}
-
-// missing lists what this version accepts and lacks.
-func (p *configPage) missing() {
-	p.WriteString("\n## Accepted, not built yet\n\nThese keys are there so that a configuration need not change later. Giving one is named by a warning at start and by `config check`; where it would restrict or protect something, start is refused instead.\n\n| key | when it is given |\n|---|---|\n")
-	for _, m := range verdict.Unbuilt() {
-		what := "warning"
-		if m.Protects {
-			what = "refused"
-			if m.Built != "" {
-				what += " unless it is `" + m.Built + "`"
-			}
-		}
-		fmt.Fprintf(p, "| `%s` | %s |\n", m.Key, what)
-	}
 }
 
 func isSection(t reflect.Type) bool {

@@ -58,21 +58,6 @@ func (c *Config) KeyNames() (keys []string, reload map[string]bool) {
 	return keys, reload
 }
 
-// Missing is an entry of the table of missing features.
-type Missing struct {
-	Key, Built string
-	Protects   bool
-}
-
-// Unbuilt gives the table of missing features.
-func Unbuilt() []Missing {
-	var list []Missing
-	for _, m := range missingFeatures() {
-		list = append(list, Missing{Key: m.key, Built: m.built, Protects: m.protects})
-	}
-	return list
-}
-
 // The unexported pieces that have tests of their own.
 var (
 	ParseSize       = parseSize

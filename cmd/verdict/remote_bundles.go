@@ -178,7 +178,8 @@ func (r *remote) send(ctx context.Context, q question) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, askError(q.method, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()
@@ -194,7 +195,7 @@ func askError(method string, err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); method == http.MethodGet || ok && op.Op == "dial" {
 		return fmt.Errorf("ask the server: %w", err)
 	}
-	return fmt.Errorf("ask the server: %w; it may have done it all the same, see verdict bundle list", err)
+	return fmt.Errorf("ask the server: %w; it may have done it all the same: look what is in force", err)
 }
 
 // decodeAnswer reads an answer; good says whether it is one to the question.

@@ -119,6 +119,7 @@ Rego, and records every answer in a tamper-evident log before it gives it.`
 		newBundleCmd(p),
 		newAuditCmd(p),
 		newTokenCmd(p),
+		newKeysCmd(p),
 		newConfigCmd(p),
 		newVersionCmd(p),
 		newCompletionCmd(p),

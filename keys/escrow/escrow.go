@@ -156,6 +156,9 @@ func (e *Escrow) Packages(ctx context.Context, id string) ([]Package, error) {
 // Export gives the packages of a key to somebody, which is recorded first.
 // ErrNone when there are none.
 func (e *Escrow) Export(ctx context.Context, by keys.By, id string) ([]Package, error) {
+	if len(id) > keys.MaxName {
+		return nil, fmt.Errorf("key %.128s: %w", id, ErrNone)
+	}
 	list, err := e.Packages(ctx, id)
 	if err != nil {
 		return nil, err

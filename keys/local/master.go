@@ -274,6 +274,10 @@ func checkMode(path string, info fs.FileInfo, want fs.FileMode) error {
 	return nil
 }
 
+// OwnsMaster tells whether RotateMaster can write the master key: it is in a
+// file of keys.
+func (b *Backend) OwnsMaster() bool { return b.master.File != "" }
+
 // RotateMaster puts a new master key before those in the file, keeps Former of
 // them, and seals every keyset anew. A crash on the way leaves keysets that
 // the former key opens; Open seals those anew. It is for a master key in File:
