@@ -19,8 +19,8 @@ type metrics struct {
 	rotations *prometheus.CounterVec
 	age, next *prometheus.GaugeVec
 	bare      prometheus.Gauge
-	keys    *prometheus.GaugeVec
-	overdue prometheus.Gauge
+	keys      *prometheus.GaugeVec
+	overdue   prometheus.Gauge
 }
 
 func newMetrics(r *Ring) *metrics {

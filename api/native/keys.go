@@ -215,14 +215,14 @@ func (s *Server) keyRetire(w http.ResponseWriter, r *http.Request) {
 // none is named.
 func (s *Server) keyVersion(w http.ResponseWriter, r *http.Request, doing string, change func(context.Context, keys.By, string, uint32) (keys.Key, error)) {
 	var ask struct {
-		Version *uint32 `json:"version"`
+		Version json.RawMessage `json:"version"` // so that null is seen
 	}
 	if !decodeIf(w, r, &ask) {
 		return
 	}
 	version := uint32(0)
 	if ask.Version != nil {
-		if version = *ask.Version; version == 0 {
+		if err := json.Unmarshal(ask.Version, &version); err != nil || version == 0 {
 			fail(w, http.StatusBadRequest, "invalid_parameter", "version is a number from 1 on; leave it out for the latest", "version")
 			return
 		}

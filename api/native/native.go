@@ -79,7 +79,7 @@ type Server struct {
 	limits    atomic.Pointer[Limits]
 
 	keysFailed atomic.Pointer[keySetFailure] // the last one
-	keyChanges sync.Mutex // held while a key is changed
+	keyChanges sync.Mutex                    // held while a key is changed
 }
 
 // New returns the API.

@@ -93,7 +93,8 @@ func askKeys(ctx context.Context, p *process, f *bundleServerFlags, q question, 
 func keyTable(body []byte) (string, error) {
 	answer, err := decodeAnswer(body, func(v *struct {
 		Keys []shownKey `json:"keys"`
-	}) bool {
+	},
+	) bool {
 		return v.Keys != nil
 	})
 	if err != nil {
@@ -139,10 +140,16 @@ func keyText(body []byte) (string, error) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"key", k.ID}, {"type", k.Type}, {"classification", k.Classification},
-		{"version", fmt.Sprintf("%d, decrypts from %d on", k.Version, k.MinDecryption)}, {"age", fmt.Sprintf("%d days", k.AgeDays)},
-		{"next rotation", shownTime(k.NextRotation)}, {"scheduled", shownTime(k.Scheduled)}, {"escrow", k.escrowed()},
-		{"compromised", versionList(k.Compromised)}, {"held by", strings.Join(k.Holds, ", ")},
+		{"key", k.ID},
+		{"type", k.Type},
+		{"classification", k.Classification},
+		{"version", fmt.Sprintf("%d, decrypts from %d on", k.Version, k.MinDecryption)},
+		{"age", fmt.Sprintf("%d days", k.AgeDays)},
+		{"next rotation", shownTime(k.NextRotation)},
+		{"scheduled", shownTime(k.Scheduled)},
+		{"escrow", k.escrowed()},
+		{"compromised", versionList(k.Compromised)},
+		{"held by", strings.Join(k.Holds, ", ")},
 	} {
 		fmt.Fprintf(w, "%s\t%s\n", line[0], cell(line[1]))
 	}
@@ -178,7 +185,8 @@ func publicText(body []byte) (string, error) {
 		Versions []struct {
 			PEM string `json:"pem"`
 		} `json:"versions"`
-	}) bool {
+	},
+	) bool {
 		return len(v.Versions) > 0
 	})
 	if err != nil {
