@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -203,7 +204,10 @@ func (c *Client) HasRole(ctx context.Context, r Request, role string) (Decision,
 
 // question encodes what is asked and fetches the token.
 func (c *Client) question(ctx context.Context, op string, v any) (body []byte, token string, err error) {
-	if body, err = json.Marshal(v); err != nil {
+	if body, err = json.Marshal(v); err == nil && altered(body) {
+		err = errors.New("a text is not UTF-8, and JSON cannot hold it as it is")
+	}
+	if err != nil {
 		return nil, "", &Error{Op: op, Err: err, kind: ErrInvalid}
 	}
 	if c.o.Token == nil {
@@ -216,6 +220,22 @@ func (c *Client) question(ctx context.Context, op string, v any) (body []byte, t
 		return nil, "", &Error{Op: op, Err: err, kind: ErrUnavailable}
 	}
 	return body, token, nil
+}
+
+// altered tells whether encoding/json has put U+FFFD in place of bytes that are
+// not UTF-8, which it writes as an escape, unlike a U+FFFD that was there: the
+// question would be about something else.
+func altered(body []byte) bool {
+	for {
+		before, after, found := bytes.Cut(body, []byte(`\ufffd`))
+		if !found {
+			return false
+		}
+		if slashes := len(before) - len(bytes.TrimRight(before, `\`)); slashes%2 == 0 {
+			return true
+		}
+		body = after
+	}
 }
 
 func headerText(s string) bool {

@@ -225,6 +225,27 @@ func TestQuestionThatIsNone(t *testing.T) {
 	}
 }
 
+// TestQuestionAboutSomethingElse wants no question to be asked that encoding/json
+// has changed: "b\xff" and "b\xfe" would be one bill.
+func TestQuestionAboutSomethingElse(t *testing.T) {
+	asked := 0
+	c := serve(t, client.Options{}, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		reply(w, 200, `{"decision": true}`)
+	})
+	for id, want := range map[string]bool{"b\xff": false, "b\xed\xa0\x80": false, "b\ufffd": true, `b\ufffd`: true, `b\\ufffd`: true, "b-1": true} {
+		r := question
+		r.Resource.ID = id
+		d, err := c.Authorize(t.Context(), r)
+		if d.Allowed != want || errors.Is(err, client.ErrInvalid) == want {
+			t.Errorf("%q: %v, %v", id, d.Allowed, err)
+		}
+	}
+	if asked != 4 {
+		t.Errorf("asked %d times, want 4", asked)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	var got string
 	h := func(w http.ResponseWriter, r *http.Request) {
