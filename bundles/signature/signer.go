@@ -30,7 +30,8 @@ type SignerOptions struct {
 // Signer signs bundles with one key.
 type Signer struct {
 	o        SignerOptions
-	material any // what golang-jwt's Sign takes
+	method   jwt.SigningMethod
+	material any // what the method's Sign takes
 }
 
 // NewSigner takes a private key in PEM, or the secret of HS256, HS384 or HS512
@@ -48,7 +49,7 @@ func NewSigner(key []byte, o SignerOptions) (*Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Signer{o: o, material: material}, nil
+		return &Signer{o: o, method: o.Algorithm.method(), material: material}, nil
 	}
 	private, err := parsePrivate(key)
 	if err != nil {
@@ -57,7 +58,24 @@ func NewSigner(key []byte, o SignerOptions) (*Signer, error) {
 	if err := o.Algorithm.fits(private.Public()); err != nil {
 		return nil, err
 	}
-	return &Signer{o: o, material: private}, nil
+	return &Signer{o: o, method: o.Algorithm.method(), material: private}, nil
+}
+
+// NewRemoteSigner takes a way of signing whose key is elsewhere, and what its
+// Sign takes as the key. Its algorithm must be that of the options, and one with
+// a public key.
+func NewRemoteSigner(method jwt.SigningMethod, key any, o SignerOptions) (*Signer, error) {
+	o.Limits = o.Limits.withDefaults()
+	if err := o.Algorithm.known(); err != nil {
+		return nil, err
+	}
+	if o.Algorithm.Secret() || method.Alg() != string(o.Algorithm) {
+		return nil, fmt.Errorf("a key elsewhere that signs with %s cannot be used with %s", method.Alg(), o.Algorithm)
+	}
+	if len(o.KeyID) > maxKeyID {
+		return nil, fmt.Errorf("the key id is longer than %d bytes", maxKeyID)
+	}
+	return &Signer{o: o, method: method, material: key}, nil
 }
 
 // Sign gives the .signatures.json of a bundle with these files. A file of this
@@ -83,7 +101,7 @@ func (s *Signer) Sign(files Files) ([]byte, error) {
 	}
 	slices.SortFunc(list, func(x, y signedFile) int { return strings.Compare(x.Name, y.Name) })
 	claims := jwt.MapClaims{"files": list}
-	token := jwt.NewWithClaims(s.o.Algorithm.method(), claims)
+	token := jwt.NewWithClaims(s.method, claims)
 	if s.o.KeyID != "" {
 		claims["keyid"] = s.o.KeyID
 		token.Header["kid"] = s.o.KeyID
