@@ -216,13 +216,16 @@ func TestInvalidIsOneAnswer(t *testing.T) {
 	for _, class := range []string{"internal", "restricted", "top_secret"} {
 		_, a := postCrypto(t, h, "encrypt", `{"classification":"`+class+`","plaintext":"x","context":{"tenant":"t1","pointer":"/a"}}`)
 		text := a["ciphertext"].(string)
-		answers := map[string]bool{}
+		answers, other := map[string]bool{}, "A"
+		if text[120] == 'A' {
+			other = "B"
+		}
 		for _, body := range []string{
 			`{"ciphertext":"` + text + `","context":{"tenant":"t2","pointer":"/a"}}`,
 			`{"ciphertext":"` + text + `","context":{"tenant":"t1","pointer":"/b"}}`,
 			`{"ciphertext":"` + text + `"}`,
 			`{"ciphertext":"` + text[:len(text)-4] + `AAAA","context":{"tenant":"t1","pointer":"/a"}}`,
-			`{"ciphertext":"` + text[:120] + "A" + text[121:] + `","context":{"tenant":"t1","pointer":"/a"}}`,
+			`{"ciphertext":"` + text[:120] + other + text[121:] + `","context":{"tenant":"t1","pointer":"/a"}}`,
 		} {
 			w, _ := postCrypto(t, h, "decrypt", body)
 			answers[w.Body.String()] = true

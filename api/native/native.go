@@ -123,6 +123,7 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	if s.o.Keys != nil {
 		s.mountKeys(r, require)
 	}
+	r.HandleFunc(Unrouted, unrouted)
 }
 
 // openapi answers GET /api/v1/openapi.json.

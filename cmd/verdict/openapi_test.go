@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/verdict-pdp/verdict/api"
+	"github.com/verdict-pdp/verdict/api/native"
 	"github.com/verdict-pdp/verdict/api/openapi"
 	verdict "github.com/verdict-pdp/verdict/cmd/verdict"
 )
@@ -69,7 +70,9 @@ func mounted(t *testing.T, r chi.Router, opaRoutes []string) map[string]bool {
 		routes[method+" "+path] = true
 	}
 	err := chi.Walk(r, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		add(method, strings.ReplaceAll(route, "*", "{path}"))
+		if route != native.Unrouted { // which answers where there is no route
+			add(method, strings.ReplaceAll(route, "*", "{path}"))
+		}
 		return nil
 	})
 	if err != nil {
