@@ -96,6 +96,10 @@ const (
 	// EventMasterRotated: the key ring in the data folder gets another master
 	// key.
 	EventMasterRotated = "master_key_rotated"
+	// EventReencryptionStarted and EventReencryptionEnded are of the jobs that
+	// encrypt the values of a key anew.
+	EventReencryptionStarted = "reencryption_started"
+	EventReencryptionEnded   = "reencryption_ended"
 	// EventVaultState is that Vault can be used or cannot any more;
 	// EventVaultTokenLost that it refused our token before its time.
 	EventVaultState     = "vault_state"
@@ -128,7 +132,7 @@ func KnownEvent(name string) bool {
 		EventBundleConfirmed, EventBundleStaged, EventBundleUnstaged, EventBundleSource,
 		EventKeyCreated, EventKeyRotationFailed, EventKeyScheduled, EventKeyCompromised, EventKeyRetired,
 		EventKeyChangeFailed, EventKeyOpeningFailed, EventKeyEscrowed, EventKeyEscrowExported, EventKeyRecoveryShares,
-		EventKeyRecoveryRefused, EventKeyRecoveryCancelled, EventKeyRecovered, EventMasterRotated, EventVaultState, EventVaultTokenLost,
+		EventKeyRecoveryRefused, EventKeyRecoveryCancelled, EventKeyRecovered, EventMasterRotated, EventReencryptionStarted, EventReencryptionEnded, EventVaultState, EventVaultTokenLost,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

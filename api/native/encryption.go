@@ -23,6 +23,9 @@ func (s *Server) mountEncryption(r chi.Router, require Require) {
 	post("/api/v1/encrypt", api.ClassEncrypt, s.encrypt)
 	post("/api/v1/decrypt", api.ClassDecrypt, s.decrypt)
 	post("/api/v1/reencrypt", api.ClassReencrypt, s.reencrypt)
+	if s.o.Jobs != nil {
+		s.mountJobs(r, require)
+	}
 }
 
 // cryptoBody reads the body of a request and lets fn answer. What it holds is
@@ -80,6 +83,7 @@ type valueAnswer struct {
 	KeyID           string      `json:"key_id,omitempty"`
 	KeyVersion      uint32      `json:"key_version,omitempty"`
 	Error           *valueError `json:"error,omitempty"`
+	Job             *jobAnswer  `json:"job,omitempty"`
 }
 
 // valueError is what is wrong with one item of a batch.
@@ -91,6 +95,7 @@ type valueError struct {
 type itemsAnswer struct {
 	DecisionID string        `json:"decision_id,omitempty"`
 	Items      []valueAnswer `json:"items"`
+	Job        *jobAnswer    `json:"job,omitempty"`
 }
 
 // encrypt answers POST /api/v1/encrypt.
@@ -169,6 +174,12 @@ func (s *Server) reencrypt(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
+		if job, number, err := ask.readJob(); err != nil || job != "" {
+			if err != nil {
+				return err
+			}
+			return s.reencryptJob(w, r, ask, job, number)
+		}
 		done, err := s.o.Encryption.Reencrypt(r.Context(), ask.asker, items)
 		if err != nil {
 			return err
@@ -207,11 +218,11 @@ func (s *Server) answerValues(w http.ResponseWriter, ask *cryptoAsk, decision st
 		if err != nil {
 			return err
 		}
-		a.DecisionID = decision
+		a.DecisionID, a.Job = decision, ask.job
 		s.reply(w, a)
 		return nil
 	}
-	answer := itemsAnswer{DecisionID: decision, Items: make([]valueAnswer, n)}
+	answer := itemsAnswer{DecisionID: decision, Items: make([]valueAnswer, n), Job: ask.job}
 	unavailable := 0
 	var last error
 	for i := range n {

@@ -25,12 +25,15 @@ const (
 type cryptoAsk struct {
 	asker  *service.Asker
 	batch  bool
+	jobs   bool            // the request may name a job
 	items  []*jsondoc.Node // those of a batch, or the request itself
 	shared *jsondoc.Node   // the request
 
 	document       *jsondoc.Node
 	fields         *jsondoc.Node
 	subject, facts ast.Value
+
+	job *jobAnswer // that the batch was counted in
 }
 
 func wrong(field, format string, args ...any) error {
@@ -116,6 +119,9 @@ func (a *cryptoAsk) only(item int, names ...string) error {
 	}
 	if !a.batch {
 		shared = append(shared, names...)
+	}
+	if a.jobs {
+		shared = append(shared, "job", "batch")
 	}
 	for _, c := range a.shared.Children {
 		if item == 0 && !slices.Contains(shared, c.Name) {
@@ -273,6 +279,7 @@ func (a *cryptoAsk) reencryptions() ([]keys.Reencryption, error) {
 	if a.document != nil {
 		return nil, wrong("document", "ciphertexts are encrypted anew one by one or as items")
 	}
+	a.jobs = true
 	items := make([]keys.Reencryption, len(a.items))
 	for i := range a.items {
 		err := a.only(i, "ciphertext", "context", "classification")

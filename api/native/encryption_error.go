@@ -33,6 +33,8 @@ func cryptoDetail(code string) string {
 		"too_many_fields":              "a document has at most 10,000 fields",
 		"keys_unavailable":             "the holder of the keys cannot be used now; nothing was changed",
 		"key_escrow_missing":           "keys of this classification must be escrowed, and no escrow is configured",
+		"key_mismatch":                 "the value is under another key than the job",
+		"verification_failed":          "the new ciphertext does not open to the same value; keep the old one",
 		"field_missing":                "there is no such value in the document; mark it as optional if it may be absent",
 	}[code]
 }

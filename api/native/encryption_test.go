@@ -24,6 +24,11 @@ import (
 // cryptoSite is the API over a real service, for a caller with scopes.
 func cryptoSite(t testing.TB, s *service.Service, scopes ...string) http.Handler {
 	t.Helper()
+	return cryptoSiteOf(t, native.Options{Encryption: s}, scopes...)
+}
+
+func cryptoSiteOf(t testing.TB, o native.Options, scopes ...string) http.Handler {
+	t.Helper()
 	store, err := tokens.Open(t.TempDir(), tokens.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +42,7 @@ func cryptoSite(t testing.TB, s *service.Service, scopes ...string) http.Handler
 		t.Fatal(err)
 	}
 	r := chi.NewRouter()
-	native.New(native.Options{Encryption: s}).Mount(r, gate.Require)
+	native.New(o).Mount(r, gate.Require)
 	stack := gate.Stack(api.Main, r)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Authorization", "Bearer "+secret)

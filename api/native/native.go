@@ -58,6 +58,7 @@ type Options struct {
 	Keys     *Keys  // nil: there are no routes for keys
 	// Encryption encrypts and decrypts; nil: there are no routes for that.
 	Encryption *service.Service
+	Jobs       *service.Jobs // of re-encryption; nil: there are none
 	// OpenAPI is the description of all routes; nil: it is not served.
 	OpenAPI []byte
 	// KeySet has the public keys of what verdict signs; nil: they are not

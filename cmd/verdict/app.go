@@ -61,6 +61,7 @@ type app struct {
 	secrets  secretState
 	keys     keyRing
 	crypto   *service.Service
+	jobs     *service.Jobs
 	signing  signing
 	trust    *bundles.Trust
 	work     *background.Runner // of all parts
@@ -119,7 +120,9 @@ func (a *app) open() error {
 		return err
 	}
 	a.pdp = pdp.New(a.engine, a.log, pdp.Options{Now: a.now, MaskKeys: mask.NewKeys(a.config.Audit.MaskKeys), Background: a.work.Do})
-	a.openEncryption()
+	if err := a.openEncryption(); err != nil {
+		return err
+	}
 	if err := a.openTokens(); err != nil {
 		return err
 	}
@@ -246,6 +249,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.issuers.Run(ctx) })
 	group.Go(func() error { return a.pushed.Run(ctx) })
 	group.Go(func() error { return a.keys.run(ctx, a) })
+	group.Go(func() error { return a.reconcileJobs(ctx) })
 	group.Go(func() error { return a.boundHeap(ctx) })
 	group.Go(func() error {
 		refresh := time.NewTicker(a.config.Secrets.Refresh)

@@ -59,7 +59,7 @@ func (a *app) openServer() (err error) {
 	}
 	a.native = native.New(native.Options{
 		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Replayer: a.replayer,
-		Previews: a.pdp, Limits: previewLimits(c), Encryption: a.crypto, OpenAPI: description,
+		Previews: a.pdp, Limits: previewLimits(c), Encryption: a.crypto, Jobs: a.jobs, OpenAPI: description,
 		Keys: a.keysAPI(), KeySet: &a.signing, Now: a.now, Logger: a.logger,
 	})
 	a.server, err = api.NewServer(a.gate, a.mount(a.gate.Require), api.ServerOptions{

@@ -48,7 +48,7 @@ func Code(err error) string {
 		return "ok"
 	}
 	for _, known := range []error{
-		ErrSealed, ErrNotJSON, ErrClass, ErrOverlap, ErrTooMany,
+		ErrSealed, ErrNotJSON, ErrClass, ErrOverlap, ErrTooMany, ErrOtherKey, ErrUnverified,
 		keys.ErrMalformed, keys.ErrKeyUnknown, keys.ErrVersionDisallowed, keys.ErrInvalid, keys.ErrNotEncrypted,
 		keys.ErrTooLarge, keys.ErrUnavailable, keys.ErrNoEscrow,
 	} {
