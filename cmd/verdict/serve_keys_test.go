@@ -108,6 +108,9 @@ func admin(t *testing.T, dir, name string, more ...string) string {
 	return path
 }
 
+// TestKeysPage runs the commands of docs/keys.md.
+func TestKeysPage(t *testing.T) { runPage(t, "keys.md", 10) }
+
 func TestKeysAPI(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
