@@ -47,7 +47,7 @@ func (p *PDP) ask(ctx context.Context, q *Query, s *eval.Snapshot, now time.Time
 // anybody what the active one allows, before it is taken back.
 func (a *answered) canaryAnswers(ctx context.Context, q *Query, st *eval.Staged, now time.Time) bool {
 	res, err := q.eval(ctx, st.Snapshot, now)
-	if err != nil && ctx.Err() == nil && !isStale(err) {
+	if err != nil && ctx.Err() == nil {
 		a.failed = err
 		return false
 	}
@@ -62,7 +62,7 @@ func (a *answered) tell(ctx context.Context, q *Query, d *Decision, now time.Tim
 	switch {
 	case a.canary:
 		r.Details = withMember(r.Details, a.tried.Mark)
-	case a.failed != nil:
+	case a.failed != nil && !isStale(a.err): // else both are too old, by no fault of the canary's
 		code, _ := errorText(a.failed)
 		r.Details = withMember(r.Details, []byte(`"canary_failed":`+strconv.Quote(code)))
 	}

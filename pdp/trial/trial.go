@@ -243,6 +243,9 @@ func errorCode(err error) string {
 	if errors.Is(err, eval.ErrPanic) {
 		return "panic"
 	}
+	if _, ok := errors.AsType[*eval.StaleError](err); ok {
+		return eval.CodeStale
+	}
 	return "evaluation_error"
 }
 
