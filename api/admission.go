@@ -48,6 +48,10 @@ func (g *Gate) admitted(rt Route, c Class, next http.Handler) http.Handler {
 			g.refuse(w, r, &rt, "", errNotServed())
 			return
 		}
+		if err := g.connectionRefused(r); err != nil {
+			g.refuse(w, r, &rt, challengeNone, err)
+			return
+		}
 		in, err := rt.Admission.Admit(r)
 		switch {
 		case err == nil:

@@ -19,6 +19,9 @@ func (g *Gate) check(r *http.Request, req *Request, rule *rule, bundle string) (
 	if !rule.servedOn(req.Listener, g.o.Separate) {
 		return "", errNotServed()
 	}
+	if refused = g.connectionRefused(r); refused != nil {
+		return challengeNone, refused
+	}
 	s := g.live.Load()
 	if challenge, refused = g.admits(r, req, rule, s, bundle); refused != nil {
 		return challenge, refused

@@ -126,6 +126,9 @@ type GateOptions struct {
 	Settings AccessSettings
 	// Outside verifies tokens of outside issuers; nil: there are none.
 	Outside OutsideTokens
+	// Certificates tells of client certificates that are not good any more; nil:
+	// what the handshake verified holds until the certificate ends.
+	Certificates ClientCertificates
 	// Policy may refuse more; nil: nobody does.
 	Policy CallerPolicy
 	// Refusals gets what is refused; nil: it is recorded nowhere.
@@ -321,6 +324,9 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, rt *Route, challen
 	if req := FromContext(r.Context()); req != nil && g.o.Refusals != nil {
 		req.Class = rt.Class
 		g.o.Refusals.Record(r.Context(), refusalOf(r, req, e))
+	}
+	if e.Code == CodeCertificate {
+		w.Header().Set("Connection", "close") // nothing more will be answered on it
 	}
 	if challenge != "" {
 		w.Header().Set("WWW-Authenticate", challenge)

@@ -44,7 +44,7 @@ func bind(ctx context.Context, l Listener, addr string, o *ServerOptions) (net.L
 		if o.Dev {
 			return nil, fmt.Errorf("server.%s: %s is not a loopback address: with --dev nothing else is listened on", l, addr)
 		}
-		if !o.Settings.TLS.enabled() && !o.AllowPlaintext {
+		if o.TLS == nil && !o.AllowPlaintext {
 			return nil, fmt.Errorf("server.%s: %s is not a loopback address and there is no TLS: "+
 				"set server.tls.cert_file and key_file, or server.allow_plaintext", l, addr)
 		}
@@ -63,8 +63,8 @@ type boundListener struct {
 	name     Listener
 	now      *atomic.Int64 // open connections
 	most     atomic.Int64
-	tls      *atomic.Pointer[tls.Config] // holds nil without TLS
-	refusals *RefusalLog                 // may be nil
+	tls      func() *tls.Config // nil without TLS
+	refusals *RefusalLog        // may be nil
 	refused  prometheus.Counter
 	turning  chan struct{} // a slot for each connection being turned away
 	done     sync.WaitGroup
@@ -123,8 +123,8 @@ func (b *boundListener) turnAway(conn net.Conn) {
 		b.refusals.Record(context.Background(), r)
 	}
 	out := conn
-	if c := b.tls.Load(); c != nil {
-		c = c.Clone()
+	if b.tls != nil {
+		c := b.tls().Clone()
 		c.NextProtos = []string{"http/1.1"}
 		out = tls.Server(conn, c)
 	}

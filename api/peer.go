@@ -39,7 +39,10 @@ func (g *Gate) AdmitPeer(ctx context.Context, p *PeerConn, method string) (Calle
 	client := middleware.Client{Peer: p.addr, Addr: p.addr}
 	req := &Request{Listener: GRPC, Class: ClassForward, Client: client, conn: &p.conn}
 	r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: method}, TLS: p.tls}
-	refused := g.admitsConn(r, req, s)
+	refused := g.connectionRefused(r)
+	if refused == nil {
+		refused = g.admitsConn(r, req, s)
+	}
 	if refused == nil && g.o.Policy != nil {
 		_, refused = g.policyAllows(r.WithContext(ctx), req, s, "")
 	}
@@ -88,15 +91,15 @@ func (g *Gate) Enter() *Error {
 func (g *Gate) Leave() { g.inFlight.Leave() }
 
 // TLSConfig is the configuration for a listener that others serve; nil without
-// TLS. Its certificates follow Prepare.
+// TLS.
 func (s *Server) TLSConfig() *tls.Config {
-	if !s.o.Settings.TLS.enabled() {
+	if s.o.TLS == nil {
 		return nil
 	}
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{"h2"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.o.TLS(), nil },
 	}
 }
 

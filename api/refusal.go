@@ -30,7 +30,7 @@ const (
 // Refusal is a request that was not let in. It never holds a credential.
 type Refusal struct {
 	Time     time.Time
-	Status   int // 401, 403, 404 or 503; 0 in a record of a connection
+	Status   int // 401, 403, 404 or 503; 0 for a TLS handshake
 	Code     string
 	Message  string
 	Class    Class
@@ -87,6 +87,7 @@ const (
 	refusedCredential = iota
 	refusedScope
 	refusedOther
+	refusedHandshake
 	refusalKinds
 )
 
@@ -156,7 +157,7 @@ func (l *RefusalLog) Run(ctx context.Context) error {
 }
 
 func (l *RefusalLog) flush(ctx context.Context) {
-	for i, status := range [...]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable} {
+	for i, status := range [...]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable, 0} {
 		b := &l.buckets[i]
 		n := b.suppressed.Swap(0)
 		if n == 0 {
@@ -185,6 +186,8 @@ func refusalKind(status int) int {
 		return refusedCredential
 	case http.StatusForbidden:
 		return refusedScope
+	case 0:
+		return refusedHandshake
 	}
 	return refusedOther
 }

@@ -38,9 +38,6 @@ const headerSlack = 4 << 10
 
 // ServerSettings is what a reload may change.
 type ServerSettings struct {
-	// TLS is server.tls. Its files may change, also their names; whether there
-	// is TLS at all may not.
-	TLS TLSOptions
 	// MaxConnections bounds each listener; 0: DefaultMaxConnections.
 	MaxConnections int
 }
@@ -54,37 +51,35 @@ type ServerOptions struct {
 	Dev bool
 	// AllowPlaintext allows others than loopback without TLS.
 	AllowPlaintext bool
-	Settings       ServerSettings
+	// TLS gives the configuration for a connection that begins now; it must not
+	// block. nil: the listeners speak plaintext.
+	TLS      func() *tls.Config
+	Settings ServerSettings
 	// MaxHeader, ReadHeaderTimeout and Grace: 0 is the default of that name.
 	MaxHeader                int
 	ReadHeaderTimeout, Grace time.Duration
 	// Refusals gets connections that were turned away; nil: recorded nowhere.
 	Refusals *RefusalLog
-	// Now is the clock for the validity of certificates; nil: time.Now.
-	Now    func() time.Time
-	Logger zerolog.Logger
+	Logger   zerolog.Logger
 }
 
 // Server is the HTTP listeners. The order of its life is NewServer, Listen, Run.
 type Server struct {
-	gate     *Gate
-	mount    func(Listener, chi.Router)
-	o        ServerOptions
-	tls      atomic.Pointer[tls.Config] // in force; nil without TLS
-	draining atomic.Bool
-	refused  *prometheus.CounterVec
-	now      [listeners]atomic.Int64   // open connections
-	bound    [listeners]*boundListener // by Listen; nil: none
+	gate       *Gate
+	mount      func(Listener, chi.Router)
+	o          ServerOptions
+	draining   atomic.Bool
+	refused    *prometheus.CounterVec
+	handshakes *prometheus.CounterVec
+	now        [listeners]atomic.Int64   // open connections
+	bound      [listeners]*boundListener // by Listen; nil: none
 }
 
 // NewServer makes a server whose routes mount puts on the router of each
-// listener. The files of TLS are read here.
+// listener.
 func NewServer(g *Gate, mount func(l Listener, r chi.Router), o ServerOptions) (*Server, error) {
 	if o.Addr == "" && o.AdminAddr == "" && o.DiagnosticAddr == "" {
 		return nil, errors.New("server.addr: no address to listen on")
-	}
-	if o.Now == nil {
-		o.Now = time.Now
 	}
 	if o.Grace <= 0 {
 		o.Grace = DefaultGrace
@@ -100,6 +95,9 @@ func NewServer(g *Gate, mount func(l Listener, r chi.Router), o ServerOptions) (
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "http_connections_refused_total", Help: "Connections turned away above the bound.",
 		}, []string{"listener"}),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "verdict_tls_handshake_failures_total", Help: "TLS handshakes that failed.",
+		}, []string{"listener", "reason"}),
 	}
 	commit, err := s.Prepare(o.Settings)
 	if err != nil {
@@ -111,7 +109,7 @@ func NewServer(g *Gate, mount func(l Listener, r chi.Router), o ServerOptions) (
 
 // Collectors are the metrics of the listeners.
 func (s *Server) Collectors() []prometheus.Collector {
-	all := []prometheus.Collector{s.refused}
+	all := []prometheus.Collector{s.refused, s.handshakes}
 	for l := range s.now {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "http_connections_open", Help: "Open connections.",
@@ -121,8 +119,8 @@ func (s *Server) Collectors() []prometheus.Collector {
 	return all
 }
 
-// Prepare reads the files of new settings; commit puts them in force: for
-// connections that come after it, those that are open stay as they are.
+// Prepare checks new settings; commit puts them in force: for connections that
+// come after it, those that are open stay as they are.
 func (s *Server) Prepare(n ServerSettings) (commit func(), err error) {
 	if n.MaxConnections < 0 {
 		return nil, errors.New("server.max_connections must not be negative")
@@ -130,15 +128,7 @@ func (s *Server) Prepare(n ServerSettings) (commit func(), err error) {
 	if n.MaxConnections == 0 {
 		n.MaxConnections = DefaultMaxConnections
 	}
-	if n.TLS.enabled() != s.o.Settings.TLS.enabled() {
-		return nil, errors.New("server.tls: TLS cannot be switched on or off without a restart")
-	}
-	config, err := n.TLS.load(s.o.Now())
-	if err != nil {
-		return nil, err
-	}
 	return func() {
-		s.tls.Store(config)
 		for _, b := range s.bound {
 			if b != nil {
 				b.most.Store(int64(n.MaxConnections))
@@ -166,10 +156,10 @@ func (s *Server) Listen(ctx context.Context) error {
 // adopt takes a bound listener.
 func (s *Server) adopt(l Listener, ln net.Listener) {
 	b := &boundListener{
-		Listener: ln, name: l, now: &s.now[l], tls: &s.tls, refusals: s.o.Refusals,
+		Listener: ln, name: l, now: &s.now[l], tls: s.o.TLS, refusals: s.o.Refusals,
 		refused: s.refused.WithLabelValues(l.String()), turning: make(chan struct{}, turnAwayMost),
 	}
-	if s.o.Settings.TLS.enabled() {
+	if s.o.TLS != nil {
 		b.turning = make(chan struct{}, turnAwayTLS)
 	}
 	b.most.Store(int64(s.o.Settings.MaxConnections))
@@ -223,7 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 		servers[l] = srv
 		group.Go(func() error { // ended by stopAll
 			var err error
-			if s.o.Settings.TLS.enabled() {
+			if s.o.TLS != nil {
 				err = srv.ServeTLS(b, "", "")
 			} else {
 				err = srv.Serve(b)
@@ -280,18 +270,23 @@ func (s *Server) server(requests context.Context, l Listener, b *boundListener) 
 		WriteTimeout:      middleware.WriteStall,
 		IdleTimeout:       IdleTimeout,
 		MaxHeaderBytes:    max(s.o.MaxHeader-headerSlack, 1), // 0 would be a megabyte
-		ConnState:         b.state,
-		BaseContext:       func(net.Listener) context.Context { return requests },
-		ErrorLog:          log.New(debugLog{s.o.Logger}, "", 0),
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			b.state(conn, state)
+			if state == http.StateClosed {
+				s.failedHandshake(l, conn)
+			}
+		},
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ErrorLog:    log.New(debugLog{s.o.Logger}, "", 0),
 	}
-	if s.o.Settings.TLS.enabled() {
+	if s.o.TLS != nil {
 		srv.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, connectionKey{}, &connection{})
 		}
 		srv.TLSConfig = &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			NextProtos:         []string{"h2", "http/1.1"},
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.o.TLS(), nil },
 		}
 	}
 	return srv

@@ -20,6 +20,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/tokens"
+	"github.com/verdict-pdp/verdict/keys/cert"
 )
 
 // authority signs certificates for tests.
@@ -114,10 +115,19 @@ func (a *authority) over(c *tls.Certificate, change func(*tls.Config)) *http.Cli
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
+func keeper(t *testing.T, s cert.KeeperSettings, o cert.KeeperOptions) *cert.Keeper {
+	t.Helper()
+	k, err := cert.NewKeeper(s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestMutualTLS(t *testing.T) {
 	dir := t.TempDir()
 	servers, clients, strangers := newAuthority(t, "servers"), newAuthority(t, "clients"), newAuthority(t, "strangers")
-	cert, key := servers.write(dir, time.Time{})
+	crt, key := servers.write(dir, time.Time{})
 	ca := filepath.Join(dir, "ca.crt")
 	clients.file(ca, "CERTIFICATE", clients.cert.Raw)
 	store := newStore(t, tokens.Options{})
@@ -127,9 +137,10 @@ func TestMutualTLS(t *testing.T) {
 		{Subject: "CN=pep-2,O=Example", Name: "pep-2", Scopes: []string{"decide"}},
 		{SAN: "watch.example", Name: "watch", Scopes: []string{"audit:read"}},
 	}}})
+	k := keeper(t, cert.KeeperSettings{Source: cert.NewFiles(crt, key, nil), Clients: cert.ClientSettings{CAFile: ca}}, cert.KeeperOptions{})
 	s, _ := start(t, g, everything(g, api.ClassDecide, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Proto+" "+api.FromContext(r.Context()).Caller.Name)
-	}), api.ServerOptions{Addr: "127.0.0.1:0", Settings: api.ServerSettings{TLS: api.TLSOptions{CertFile: cert, KeyFile: key, ClientCAFile: ca}}})
+	}), api.ServerOptions{Addr: "127.0.0.1:0", TLS: k.Config})
 	url := "https://" + s.Addr(api.Main).String() + "/"
 
 	for _, tc := range []struct {
@@ -199,17 +210,18 @@ func fetch(t *testing.T, c *http.Client, url, token string) string {
 func TestCertificateReload(t *testing.T) {
 	dir := t.TempDir()
 	old, next := newAuthority(t, "old"), newAuthority(t, "next")
-	cert, key := old.write(dir, time.Time{})
+	crt, key := old.write(dir, time.Time{})
 	g := devGate(t, api.AccessSettings{})
-	settings := api.ServerSettings{TLS: api.TLSOptions{CertFile: cert, KeyFile: key}}
-	s, _ := start(t, g, everything(g, api.ClassDecide, ok), api.ServerOptions{Addr: "127.0.0.1:0", Settings: settings})
+	settings := cert.KeeperSettings{Source: cert.NewFiles(crt, key, nil)}
+	k := keeper(t, settings, cert.KeeperOptions{})
+	s, _ := start(t, g, everything(g, api.ClassDecide, ok), api.ServerOptions{Addr: "127.0.0.1:0", TLS: k.Config})
 	url := "https://" + s.Addr(api.Main).String() + "/"
 	open := old.over(nil, nil)
 	if got := fetch(t, open, url, ""); got != "" {
 		t.Fatal(got)
 	}
 	next.write(dir, time.Time{})
-	commit, err := s.Prepare(settings)
+	commit, err := k.Prepare(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,14 +244,13 @@ func TestCertificateReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	endedCert, endedKey := next.write(ended, time.Now().Add(-time.Minute))
-	for name, bad := range map[string]api.TLSOptions{
-		"mixed":       {CertFile: cert, KeyFile: endedKey},
-		"ended":       {CertFile: endedCert, KeyFile: endedKey},
-		"no CA":       {CertFile: cert, KeyFile: key, ClientCAFile: key},
-		"CA missing":  {CertFile: cert, KeyFile: key, ClientCAFile: filepath.Join(dir, "none")},
-		"TLS removed": {},
+	for name, bad := range map[string]cert.KeeperSettings{
+		"mixed":      {Source: cert.NewFiles(crt, endedKey, nil)},
+		"ended":      {Source: cert.NewFiles(endedCert, endedKey, nil)},
+		"no CA":      {Source: settings.Source, Clients: cert.ClientSettings{CAFile: key}},
+		"CA missing": {Source: settings.Source, Clients: cert.ClientSettings{CAFile: filepath.Join(dir, "none")}},
 	} {
-		if _, err := s.Prepare(api.ServerSettings{TLS: bad}); err == nil || !strings.Contains(err.Error(), "server.tls") {
+		if _, err := k.Prepare(bad); err == nil || !strings.Contains(err.Error(), "server.tls") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -250,10 +261,11 @@ func TestCertificateReload(t *testing.T) {
 
 func TestTLSConnectionBound(t *testing.T) {
 	a := newAuthority(t, "a")
-	cert, key := a.write(t.TempDir(), time.Time{})
+	crt, key := a.write(t.TempDir(), time.Time{})
 	g := devGate(t, api.AccessSettings{})
+	k := keeper(t, cert.KeeperSettings{Source: cert.NewFiles(crt, key, nil)}, cert.KeeperOptions{})
 	s, _ := start(t, g, everything(g, api.ClassDecide, ok), api.ServerOptions{
-		Addr: "127.0.0.1:0", Settings: api.ServerSettings{TLS: api.TLSOptions{CertFile: cert, KeyFile: key}, MaxConnections: 1},
+		Addr: "127.0.0.1:0", TLS: k.Config, Settings: api.ServerSettings{MaxConnections: 1},
 	})
 	url := "https://" + s.Addr(api.Main).String() + "/"
 	if got := fetch(t, a.over(nil, nil), url, ""); got != "" { // stays open

@@ -105,6 +105,15 @@ const (
 	EventVaultState     = "vault_state"
 	EventVaultTokenLost = "vault_token_lost"
 
+	// The life of certificates, beside certificate_renewal.
+	EventCertificateIssued   = "certificate_issued"
+	EventCertificateRefused  = "certificate_issue_refused"
+	EventCertificateExpiring = "certificate_expiring"
+	EventCertificateRevoked  = "certificate_revoked"
+	// EventCertificateTrust is that other authorities or revocation lists hold for
+	// client certificates, or that they could not be read.
+	EventCertificateTrust = "certificate_trust_changed"
+
 	// EventGenesis is record 0 of every log.
 	EventGenesis = "system.genesis"
 	// EventStart is the first record of every run.
@@ -133,6 +142,7 @@ func KnownEvent(name string) bool {
 		EventKeyCreated, EventKeyRotationFailed, EventKeyScheduled, EventKeyCompromised, EventKeyRetired,
 		EventKeyChangeFailed, EventKeyOpeningFailed, EventKeyEscrowed, EventKeyEscrowExported, EventKeyRecoveryShares,
 		EventKeyRecoveryRefused, EventKeyRecoveryCancelled, EventKeyRecovered, EventMasterRotated, EventReencryptionStarted, EventReencryptionEnded, EventVaultState, EventVaultTokenLost,
+		EventCertificateIssued, EventCertificateRefused, EventCertificateExpiring, EventCertificateRevoked, EventCertificateTrust,
 		EventGenesis, EventStart, EventShutdown, EventClockStep:
 		return true
 	}

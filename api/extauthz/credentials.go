@@ -14,13 +14,14 @@ import (
 // the gate needs to know of it.
 type connCredentials struct {
 	credentials.TransportCredentials
+	failed func(remote net.Addr, err error) // is told of failed handshakes; may be nil
 }
 
-func newCredentials(config *tls.Config) credentials.TransportCredentials {
+func newCredentials(config *tls.Config, failed func(net.Addr, error)) credentials.TransportCredentials {
 	if config == nil {
-		return connCredentials{insecure.NewCredentials()}
+		return connCredentials{TransportCredentials: insecure.NewCredentials()}
 	}
-	return connCredentials{credentials.NewTLS(config)}
+	return connCredentials{TransportCredentials: credentials.NewTLS(config), failed: failed}
 }
 
 // connInfo is the AuthInfo of a connection.
@@ -33,6 +34,9 @@ type connInfo struct {
 func (c connCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	out, info, err := c.TransportCredentials.ServerHandshake(conn)
 	if err != nil {
+		if c.failed != nil {
+			c.failed(conn.RemoteAddr(), err)
+		}
 		return out, info, err
 	}
 	var state *tls.ConnectionState
@@ -44,5 +48,5 @@ func (c connCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 
 // Clone implements credentials.TransportCredentials.
 func (c connCredentials) Clone() credentials.TransportCredentials {
-	return connCredentials{c.TransportCredentials.Clone()}
+	return connCredentials{TransportCredentials: c.TransportCredentials.Clone(), failed: c.failed}
 }

@@ -89,7 +89,9 @@ type Options struct {
 	Grace time.Duration
 	// Healthy returns what is wrong with the server; nil means nothing ever is.
 	Healthy func() error
-	Logger  zerolog.Logger
+	// HandshakeFailed is told of TLS handshakes that failed; nil: nobody is.
+	HandshakeFailed func(remote net.Addr, err error)
+	Logger          zerolog.Logger
 }
 
 // Server answers checks over one decision point.
@@ -160,7 +162,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener, config *tls.Config) e
 
 func (s *Server) server(config *tls.Config) *grpc.Server {
 	srv := grpc.NewServer(
-		grpc.Creds(newCredentials(config)),
+		grpc.Creds(newCredentials(config, s.o.HandshakeFailed)),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(s.o.MaxReceiveMessage),
 		grpc.MaxHeaderListSize(maxMetadata),

@@ -19,6 +19,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/internal/problem"
+	"github.com/verdict-pdp/verdict/keys/cert"
 	"github.com/verdict-pdp/verdict/keys/service"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
@@ -52,6 +53,9 @@ type Options struct {
 	// Replayer replays recorded decisions on revisions; nil: there is no route
 	// for that.
 	Replayer *replay.Replayer
+	// Certificates is the inventory of certificates; nil: there are no routes for
+	// it.
+	Certificates *cert.Registry
 	// Previews answers previews; nil: there is no route for them.
 	Previews Previewer
 	Limits   Limits // of previews; its Depth is of documents to encrypt too
@@ -123,6 +127,9 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	}
 	if s.o.Keys != nil {
 		s.mountKeys(r, require)
+	}
+	if s.o.Certificates != nil {
+		s.mountCertificates(r, require)
 	}
 	r.HandleFunc(Unrouted, unrouted)
 }

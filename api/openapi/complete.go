@@ -107,12 +107,13 @@ func errorName(protocol string, status int) string {
 func addErrors(doc object) {
 	responses := object{}
 	for protocol, shape := range map[string][2]string{
-		"opa":     {"application/json", "OPAError"},
-		"authzen": {"application/json", "AuthZENError"},
-		"native":  {"application/problem+json", "Problem"},
-		"bundles": {"application/problem+json", "Problem"},
-		"keyring": {"application/problem+json", "Problem"},
-		"forward": {"application/problem+json", "Problem"},
+		"opa":          {"application/json", "OPAError"},
+		"authzen":      {"application/json", "AuthZENError"},
+		"native":       {"application/problem+json", "Problem"},
+		"bundles":      {"application/problem+json", "Problem"},
+		"keyring":      {"application/problem+json", "Problem"},
+		"certificates": {"application/problem+json", "Problem"},
+		"forward":      {"application/problem+json", "Problem"},
 	} {
 		for status, text := range map[int]string{
 			http.StatusBadRequest:            "The request could not be understood.",

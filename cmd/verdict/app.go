@@ -63,6 +63,7 @@ type app struct {
 	crypto   *service.Service
 	jobs     *service.Jobs
 	signing  signing
+	certs    certificates
 	trust    *bundles.Trust
 	work     *background.Runner // of all parts
 	pushed   *bundles.Service
@@ -114,6 +115,9 @@ func (a *app) open() error {
 		return err
 	}
 	if err := a.openKeys(); err != nil {
+		return err
+	}
+	if err := a.openCertificates(); err != nil {
 		return err
 	}
 	if err := a.openSigning(); err != nil {
@@ -202,7 +206,7 @@ func (a *app) openTokens() (err error) {
 func (a *app) register() {
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, part := range [][]prometheus.Collector{
-		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(), a.crypto.Collectors(),
+		a.log.Collectors(), a.pdp.Collectors(), a.refusals.Collectors(), a.gate.Collectors(), a.server.Collectors(), a.checks.envoy.Collectors(), a.state.Collectors(), a.pushed.Collectors(), a.sources.Collectors(), a.replayer.Collectors(), a.issuers.Collectors(), a.keys.collectors(), a.crypto.Collectors(), a.certs.collectors(),
 	} {
 		a.registry.MustRegister(part...)
 	}
@@ -251,6 +255,7 @@ func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (
 	group.Go(func() error { return a.keys.run(ctx, a) })
 	group.Go(func() error { return a.reconcileJobs(ctx) })
 	group.Go(func() error { return a.boundHeap(ctx) })
+	group.Go(func() error { return a.certs.run(ctx) })
 	group.Go(func() error {
 		refresh := time.NewTicker(a.config.Secrets.Refresh)
 		defer refresh.Stop()

@@ -29,6 +29,7 @@ func (a *app) openChecks() (err error) {
 		Path: c.ExtAuthz.Path, PathOverrides: c.ExtAuthz.PathOverrides, DryRun: c.ExtAuthz.DryRun,
 		MaxReceiveMessage: int(c.ExtAuthz.MaxReceiveMessageSize), Limits: limits, Tokens: a.issuers,
 		Grace: c.Server.DrainTimeout, Healthy: a.healthy, Logger: a.logger,
+		HandshakeFailed: func(remote net.Addr, err error) { a.server.HandshakeFailed(api.GRPC, remote, err) },
 	})
 	if err != nil {
 		return err

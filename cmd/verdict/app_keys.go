@@ -27,7 +27,7 @@ const (
 // keyRing is the key ring and what it stands on.
 type keyRing struct {
 	*keys.Ring
-	vault  *vault.Client // nil: the keys are in the data folder
+	vault  *vault.Client // nil: neither keys nor certificates need Vault
 	local  *local.Backend
 	events chan vault.Event
 

@@ -46,6 +46,10 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	commitCertificates, err := a.prepareCertificates(next)
+	if err != nil {
+		return nil, err
+	}
 	commitTokens, err := a.tokens.Prepare()
 	if err != nil {
 		return nil, err
@@ -64,6 +68,7 @@ func (a *app) take(next *Config) (changed []string, err error) {
 	}
 	commitAccess()
 	commitServer()
+	commitCertificates()
 	commitTokens()
 	secrets.Commit()
 	commitTrust()

@@ -36,7 +36,7 @@ func (v vaultSecrets) Read(ctx context.Context, mount, path string) (map[string]
 // answer stops the start only where nothing works without the secret.
 func (a *app) openSecrets() error {
 	var kv secret.KV
-	if a.config.readsVault() || a.config.Keys.Provider == "vault" {
+	if a.config.readsVault() || a.config.vaultPKI() || a.config.Keys.Provider == "vault" {
 		if err := a.openVaultClient(); err != nil {
 			return err
 		}

@@ -28,9 +28,10 @@ func (a *app) openServer() (err error) {
 	}
 	a.gate, err = api.NewGate(a.tokens, api.GateOptions{
 		Dev: c.Dev, Separate: c.Server.AdminAddr != "", Settings: access,
-		Outside:  a.issuers,
-		Policy:   &callerPolicy{engine: a.engine, now: a.now},
-		Refusals: a.refusals, Now: a.now, Logger: a.logger,
+		Outside:      a.issuers,
+		Certificates: a.certs.gate(),
+		Policy:       &callerPolicy{engine: a.engine, now: a.now},
+		Refusals:     a.refusals, Now: a.now, Logger: a.logger,
 	})
 	if err != nil {
 		return err
@@ -60,13 +61,13 @@ func (a *app) openServer() (err error) {
 	a.native = native.New(native.Options{
 		Log: a.log, Status: a.status, Verify: a.verify, Stopping: a.stopping, Bundles: a.pushed, Replayer: a.replayer,
 		Previews: a.pdp, Limits: previewLimits(c), Encryption: a.crypto, Jobs: a.jobs, OpenAPI: description,
-		Keys: a.keysAPI(), KeySet: &a.signing, Now: a.now, Logger: a.logger,
+		Certificates: a.certs.registry, Keys: a.keysAPI(), KeySet: &a.signing, Now: a.now, Logger: a.logger,
 	})
 	a.server, err = api.NewServer(a.gate, a.mount(a.gate.Require), api.ServerOptions{
 		Addr: c.Server.Addr, AdminAddr: c.Server.AdminAddr, DiagnosticAddr: c.Server.DiagnosticAddr,
-		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, Settings: serverSettings(c),
+		Dev: c.Dev, AllowPlaintext: c.Server.AllowPlaintext, TLS: a.certs.config(), Settings: serverSettings(c),
 		MaxHeader: int(c.Server.MaxHeader), ReadHeaderTimeout: c.Server.ReadHeaderTimeout,
-		Grace: max(c.Server.DrainTimeout, 1), Refusals: a.refusals, Now: a.now, Logger: a.logger,
+		Grace: max(c.Server.DrainTimeout, 1), Refusals: a.refusals, Logger: a.logger,
 	})
 	return err
 }
@@ -190,12 +191,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 }
 
 func serverSettings(c *Config) api.ServerSettings {
-	return api.ServerSettings{
-		TLS: api.TLSOptions{
-			CertFile: c.Server.TLS.CertFile, KeyFile: c.Server.TLS.KeyFile, ClientCAFile: c.Server.TLS.ClientCAFile,
-		},
-		MaxConnections: c.Server.MaxConnections,
-	}
+	return api.ServerSettings{MaxConnections: c.Server.MaxConnections}
 }
 
 func opaLimits(c *Config) opa.Limits {

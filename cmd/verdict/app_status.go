@@ -6,6 +6,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles/pull"
+	"github.com/verdict-pdp/verdict/keys/cert"
 )
 
 // serverStatus is the answer of GET /api/v1/status.
@@ -19,12 +20,13 @@ type serverStatus struct {
 	Healthy       bool      `json:"healthy"`
 	Problem       string    `json:"problem,omitempty"`
 
-	Facilities map[string]string `json:"facilities"` // on, off or degraded
-	Policies   policyStatus      `json:"policies"`
-	Sources    []pull.Status     `json:"bundle_sources"`
-	Keys       keyStatus         `json:"keys"`
-	Audit      audit.Status      `json:"audit"`
-	Runtime    runtimeStatus     `json:"runtime"`
+	Facilities   map[string]string  `json:"facilities"` // on, off or degraded
+	Policies     policyStatus       `json:"policies"`
+	Sources      []pull.Status      `json:"bundle_sources"`
+	Keys         keyStatus          `json:"keys"`
+	Certificates *cert.KeeperStatus `json:"certificates,omitempty"`
+	Audit        audit.Status       `json:"audit"`
+	Runtime      runtimeStatus      `json:"runtime"`
 }
 
 // policyStatus is what decides now.
@@ -59,16 +61,22 @@ func (a *app) status() any {
 	s := serverStatus{
 		Version: a.version.Version, Commit: a.version.Commit, OPA: a.version.OPA,
 		Started: a.started.UTC(), UptimeSeconds: int64(a.now().Sub(a.started).Seconds()),
-		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Audit: a.log.Status(),
+		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Certificates: a.certs.status(), Audit: a.log.Status(),
 		Runtime: runtimeStatus{
 			GCPercent: a.runtime.percent(), MemoryLimitBytes: a.runtime.memoryLimit,
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),
 		},
 	}
-	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on"}
+	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on", "tls": "off"}
 	s.Facilities["escrow"] = s.Keys.Escrow
 	if s.Keys.State != "ok" {
 		s.Facilities["keys"] = "degraded"
+	}
+	if s.Certificates != nil {
+		s.Facilities["tls"] = "on"
+		if s.Certificates.State != "ok" {
+			s.Facilities["tls"] = "degraded"
+		}
 	}
 	for _, b := range s.Policies.Bundles {
 		if b.Base {

@@ -90,7 +90,7 @@ func (a *app) greet(w io.Writer) {
 		return
 	}
 	scheme := "http"
-	if a.config.Server.TLS.CertFile != "" {
+	if a.config.Server.TLS.on() {
 		scheme = "https"
 	}
 	base := scheme + "://" + addr.String()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api/opa"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/keys/cert"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
@@ -40,6 +41,8 @@ type Config struct {
 	Keys KeysConfig `key:"keys"`
 	// Secrets in this configuration that are references.
 	Secrets SecretsConfig `key:"secrets"`
+	// Certificates for other services.
+	Certificates CertificatesConfig `key:"certificates"`
 	// The audit log.
 	Audit AuditConfig `key:"audit"`
 	// Callers that come with a token of an outside issuer or with a client
@@ -107,6 +110,9 @@ func defaultConfig() *Config {
 		Server: ServerConfig{
 			Addr: "127.0.0.1:8181", GRPCAddr: "127.0.0.1:9191",
 			MaxInFlight: 1024, MaxConnections: 4096,
+			TLS: TLSConfig{
+				Source: certsFiles, CheckEvery: cert.DefaultEvery, Vault: TLSVaultConfig{Mount: "pki", TTL: cert.DefaultTTL},
+			},
 			ReadHeaderTimeout: 5 * time.Second, MaxHeader: 32 * KiB, DrainTimeout: 10 * time.Second,
 		},
 		DataDir:     "./data",
@@ -123,7 +129,8 @@ func defaultConfig() *Config {
 			Vault:    VaultConfig{Mount: "transit", Timeout: 2 * time.Second, KeyPrefix: "verdict-", Auth: VaultAuthConfig{Method: "token"}},
 			Policies: defaultKeyPolicies(),
 		},
-		Secrets: SecretsConfig{Refresh: 30 * time.Second},
+		Secrets:      SecretsConfig{Refresh: 30 * time.Second},
+		Certificates: CertificatesConfig{Issuer: certsNone, Vault: CertificatesVaultConfig{Mount: "pki"}, MaxTTL: cert.DefaultTTL},
 		Audit: AuditConfig{
 			Durability: string(audit.Durable), Queue: QueueConfig{Records: audit.DefaultQueueRecords, Bytes: audit.DefaultQueueBytes},
 			QueueWait: audit.DefaultQueueWait, MinFreeBytes: audit.DefaultMinFreeBytes, PoisonLinger: audit.DefaultPoisonLinger,

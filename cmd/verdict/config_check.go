@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/verdict-pdp/verdict/internal/secret"
+	"github.com/verdict-pdp/verdict/keys/cert"
 )
 
 // checkReport is the answer of config check.
@@ -77,6 +79,15 @@ func (c *Config) checkFiles() Problems {
 	if path := c.Keys.Escrow.PublicKey; path != "" {
 		if _, err := readEscrowKey(path); err != nil {
 			r.fail("keys.escrow.public_key", "%v", err)
+		}
+	}
+	if t := c.Server.TLS; t.on() && len(r.problems) == 0 {
+		a := &app{config: c, now: time.Now}
+		if t.Source != certsFiles { // who signs is not asked here
+			a.certs.own, _ = cert.NewIssued(nil, cert.OwnOptions{Names: []string{"localhost"}})
+		}
+		if _, err := cert.NewKeeper(a.keeperSettings(c), cert.KeeperOptions{}); err != nil {
+			r.fail("server.tls", "the files cannot be used: %v", err)
 		}
 	}
 	return r.problems

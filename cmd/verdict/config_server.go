@@ -42,17 +42,6 @@ type ServerConfig struct {
 	DrainTimeout time.Duration `key:"drain_timeout"`
 }
 
-// TLSConfig is server.tls.
-type TLSConfig struct {
-	// Certificate chain, PEM. With it all listeners speak TLS.
-	CertFile string `key:"cert_file" reload:"yes"`
-	// Private key of the certificate, PEM.
-	KeyFile string `key:"key_file" reload:"yes"`
-	// Authorities whose client certificates are accepted, PEM. Empty: client
-	// certificates are not asked for.
-	ClientCAFile string `key:"client_ca_file" reload:"yes"`
-}
-
 // APIConfig is the api part.
 type APIConfig struct {
 	// Allow PUT, PATCH and DELETE on `/v1/data` and `/v1/policies`. What they

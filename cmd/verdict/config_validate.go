@@ -19,6 +19,7 @@ func (c *Config) validate() Problems {
 	r.protocols(c)
 	r.bundles(&c.Bundles)
 	r.keys(&c.Keys)
+	r.certificates(&c.Certificates, c.Dev)
 	r.audit(&c.Audit, c.Dev)
 	r.authn(&c.Authn)
 	r.secrets()
@@ -163,7 +164,7 @@ func (r *checker) server(s *ServerConfig, dev bool) {
 		case loopback(host):
 		case dev:
 			r.fail(l.key, "%q is not loopback, and --dev serves loopback only; write for example 127.0.0.1:8181, or leave out --dev", l.addr)
-		case s.TLS.CertFile == "" && !s.AllowPlaintext:
+		case !s.TLS.on() && !s.AllowPlaintext:
 			r.fail(l.key, "%q is not loopback and would be served in plaintext; set server.tls.cert_file and server.tls.key_file, or server.allow_plaintext where a proxy encrypts", l.addr)
 		}
 		if other, ok := seen[l.addr]; ok && !strings.HasSuffix(l.addr, ":0") {
@@ -174,7 +175,7 @@ func (r *checker) server(s *ServerConfig, dev bool) {
 	if s.PublicURL != "" {
 		r.publicURL(s.PublicURL)
 	}
-	r.tls(&s.TLS)
+	r.tls(&s.TLS, dev)
 	r.allOf("server.open", s.Open, "decide")
 	r.networks("server.trusted_proxies", s.TrustedProxies)
 	r.between("server.max_in_flight", s.MaxInFlight, 1, 1_000_000)
@@ -189,18 +190,6 @@ func (r *checker) publicURL(value string) {
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		r.fail("server.public_url", "is not the URL of a server; write for example https://verdict.example")
-	}
-}
-
-func (r *checker) tls(t *TLSConfig) {
-	if t.CertFile != "" && t.KeyFile == "" {
-		r.fail("server.tls.key_file", "is empty though server.tls.cert_file is given; give the private key of the certificate")
-	}
-	if t.CertFile == "" && t.KeyFile != "" {
-		r.fail("server.tls.cert_file", "is empty though server.tls.key_file is given; give the certificate of the key")
-	}
-	if t.CertFile == "" && t.ClientCAFile != "" {
-		r.fail("server.tls.client_ca_file", "needs TLS; give server.tls.cert_file and server.tls.key_file too")
 	}
 }
 

@@ -151,7 +151,7 @@ func (r *checker) sources(list []BundleSourceConfig) {
 
 func (r *checker) keys(k *KeysConfig) {
 	r.oneOf("keys.provider", k.Provider, "local", "vault")
-	if k.Provider == "vault" || k.Vault.Address != "" {
+	if k.Provider == "vault" || k.Vault.Address != "" || r.config.vaultPKI() {
 		r.url("keys.vault.address", k.Vault.Address)
 	}
 	r.require("keys.vault.mount", k.Vault.Mount, "where the transit engine is mounted")
@@ -162,7 +162,7 @@ func (r *checker) keys(k *KeysConfig) {
 	}
 	r.duration("keys.vault.timeout", k.Vault.Timeout, 10*time.Millisecond, 3*time.Second)
 	r.oneOf("keys.vault.auth.method", k.Vault.Auth.Method, "token", "approle", "kubernetes", "jwt", "cert")
-	if k.Provider == "vault" {
+	if k.Provider == "vault" || r.config.vaultPKI() {
 		r.vaultAuth(&k.Vault.Auth)
 	}
 	given := 0

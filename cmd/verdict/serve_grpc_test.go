@@ -63,7 +63,7 @@ authn: {certificates: [{san: "spiffe://test/envoy", name: envoy, scopes: []}]}
 	if raw := string(last(t, list, "permission_denied").raw); !strings.Contains(raw, `"requested_by":"envoy"`) {
 		t.Errorf("the record does not name the caller: %s", raw)
 	}
-	if n := count(list, "access_refused"); n != 2 {
+	if n := count(list, "access_refused"); n != 3 { // the failed handshake too
 		t.Errorf("%d refusals are recorded", n)
 	}
 }

@@ -3,30 +3,37 @@ package cert
 import (
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
 
-// Reasons why a client certificate is not accepted. Each stands for a kind; the
-// error says more.
+// ClientError is why a client certificate is not accepted.
+type ClientError struct{ reason, text string }
+
+// Error says it in words.
+func (e *ClientError) Error() string { return e.text }
+
+// Reason is one word of a few, for metrics.
+func (e *ClientError) Reason() string { return e.reason }
+
+// The reasons, each with what the error that holds it may say more of.
 var (
 	// ErrRevoked is returned when the certificate, or one that it depends on,
 	// was revoked, here or by its authority's list.
-	ErrRevoked = errors.New("the certificate is revoked")
+	ErrRevoked = &ClientError{"revoked", "the certificate is revoked"}
 	// ErrUnknownAuthority is returned when its authority is not believed any
 	// more.
-	ErrUnknownAuthority = errors.New("the certificate's authority is not trusted")
+	ErrUnknownAuthority = &ClientError{"unknown_authority", "the certificate's authority is not trusted"}
 	// ErrOutOfTime is returned when it, or one that it depends on, is not valid
 	// now.
-	ErrOutOfTime = errors.New("the certificate is not valid now")
+	ErrOutOfTime = &ClientError{"expired", "the certificate is not valid now"}
 	// ErrStaleList is returned when its authority's revocation list is older
 	// than it says it may be: what was revoked since cannot be known.
-	ErrStaleList = errors.New("the revocation list of the certificate's authority is out of date")
+	ErrStaleList = &ClientError{"revocation_stale", "the revocation list of the certificate's authority is out of date"}
 	// ErrIdentity is returned when it has a SPIFFE id and is not as the standard
 	// wants it, or of another trust domain.
-	ErrIdentity = errors.New("the certificate's SPIFFE id is not acceptable")
+	ErrIdentity = &ClientError{"spiffe_id", "the certificate's SPIFFE id is not acceptable"}
 )
 
 // ClientSettings are what client certificates are held against.
@@ -136,7 +143,7 @@ func (t *trust) stale(now time.Time) *revocationList {
 // refused tells why none of the verified chains of a client certificate is good
 // now, or nil. revoked asks the inventory.
 func (t *trust) refused(chains [][]*x509.Certificate, revoked func(*x509.Certificate) bool, now time.Time) error {
-	err := ErrUnknownAuthority
+	var err error = ErrUnknownAuthority
 	for _, chain := range chains {
 		if err = t.refusedChain(chain, revoked, now); err == nil {
 			return nil

@@ -63,6 +63,9 @@ func parseCRL(der []byte, authorities []*x509.Certificate, now time.Time) (*revo
 	if err != nil {
 		return nil, err
 	}
+	if len(crl.Raw) != len(der) {
+		return nil, errors.New("something follows it")
+	}
 	// Delta lists, lists of some certificates only, and lists for other
 	// authorities mark themselves so.
 	for _, e := range crl.Extensions {
