@@ -224,7 +224,7 @@ func (s *Server) recovered(method string, err *error) {
 // codeOf is the status code for an error of the gate.
 func codeOf(e *api.Error) codes.Code {
 	switch e.Code {
-	case api.CodeUnauthorized:
+	case api.CodeUnauthorized, api.CodeCertificate:
 		return codes.Unauthenticated
 	case api.CodeForbidden:
 		return codes.PermissionDenied
