@@ -26,6 +26,7 @@ and make and use the key that escrow is under, which needs no server.`
 	cmd.AddCommand(
 		newKeysListCmd(p), newKeysShowCmd(p), newKeysRotateCmd(p), newKeysScheduleCmd(p),
 		newKeysCompromiseCmd(p), newKeysRetireCmd(p), newKeysRecoverCmd(p), newKeysMasterCmd(p), newKeysEscrowCmd(p),
+		newKeysImportCmd(p), newKeysMigrateCmd(p),
 	)
 	return cmd
 }
