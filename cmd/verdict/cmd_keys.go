@@ -25,7 +25,7 @@ func newKeysCmd(p *process) *cobra.Command {
 and make and use the key that escrow is under, which needs no server.`
 	cmd.AddCommand(
 		newKeysListCmd(p), newKeysShowCmd(p), newKeysRotateCmd(p), newKeysScheduleCmd(p),
-		newKeysCompromiseCmd(p), newKeysRetireCmd(p), newKeysRecoverCmd(p), newKeysMasterCmd(p), newKeysEscrowCmd(p),
+		newKeysCompromiseCmd(p), newKeysRetireCmd(p), newKeysRecoverCmd(p), newKeysReencryptCmd(p), newKeysMasterCmd(p), newKeysEscrowCmd(p),
 		newKeysImportCmd(p), newKeysMigrateCmd(p),
 	)
 	return cmd

@@ -179,7 +179,7 @@ func (r *remote) send(ctx context.Context, q question) (io.ReadCloser, error) {
 		return nil, askError(q.method, err)
 	}
 	switch resp.StatusCode {
-	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
+	case http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
 		return resp.Body, nil
 	}
 	defer resp.Body.Close()

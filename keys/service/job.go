@@ -325,29 +325,33 @@ func (j *Jobs) renew(ctx context.Context, by keys.By, job *Job, items []keys.Cip
 	if err != nil {
 		return nil, 0, err
 	}
-	var checks []keys.Ciphertext
 	for n, i := range at {
 		results[i] = sealed[n]
-		checks = append(checks, keys.Ciphertext{Text: sealed[n].Text, Context: values[n].Context})
 	}
-	checks = slices.DeleteFunc(checks, func(c keys.Ciphertext) bool { return c.Text == "" })
-	again, err := ring.Decrypt(ctx, by, checks)
+	return results, current, j.verify(ctx, by, values, at, results)
+}
+
+// verify opens the new ciphertexts again and compares them with the values,
+// which have the places at among the results.
+func (j *Jobs) verify(ctx context.Context, by keys.By, values []keys.Value, at []int, results []keys.Encrypted) error {
+	var checks []keys.Ciphertext
+	var of []int // the value that a check is of
+	for n, i := range at {
+		if results[i].Err == nil {
+			checks, of = append(checks, keys.Ciphertext{Text: results[i].Text, Context: values[n].Context}), append(of, n)
+		}
+	}
+	again, err := j.service.ring.Decrypt(ctx, by, checks)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	defer wipe(again)
-	verified := 0
-	for n, i := range at {
-		if results[i].Err != nil {
-			continue
-		}
-		opened := again[verified]
-		verified++
-		if opened.Err != nil || subtle.ConstantTimeCompare(opened.Data, values[n].Data) != 1 {
-			results[i] = keys.Encrypted{Err: ErrUnverified}
+	for c, n := range of {
+		if again[c].Err != nil || subtle.ConstantTimeCompare(again[c].Data, values[n].Data) != 1 {
+			results[at[n]] = keys.Encrypted{Err: ErrUnverified}
 		}
 	}
-	return results, current, nil
+	return nil
 }
 
 func wipe(all []keys.Decrypted) {
