@@ -34,7 +34,7 @@ const (
 	ClassDataWrite                // PUT, PATCH and DELETE /v1/data
 	ClassPolicyRead               // GET /v1/policies
 	ClassPolicyWrite              // PUT and DELETE /v1/policies
-	ClassStatus                   // /v1/config, /v1/status, /api/v1/status
+	ClassStatus                   // /v1/config, /v1/status, /api/v1/status, GET /api/v1/keys
 	ClassAudit                    // /api/v1/decisions, /api/v1/audit
 	ClassBundleRead               // GET /api/v1/bundles/NAME, replay, /bundles/NAME
 	ClassBundleWrite              // push, activate and roll back NAME

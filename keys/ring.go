@@ -98,6 +98,7 @@ type Ring struct {
 	epoch uint64          // grows with every forget
 	ready map[string]bool // keys that exist, their creation recorded
 	bare  []string        // keys that should be escrowed and are not
+	rests map[string]rest // keys whose rotation failed
 }
 
 // info is what was last seen of a key.
@@ -145,7 +146,7 @@ func New(b Backend, s Store, rec Recorder, o Options) (*Ring, error) {
 		classes: classKeys(o.Prefix), owner: hex.EncodeToString(owner),
 		sealing: newCache(o.CacheEntries, o.CacheBytes, o.Now),
 		opening: newCache(o.CacheEntries, o.CacheBytes, o.Now),
-		infos:   map[string]*info{}, ready: map[string]bool{},
+		infos:   map[string]*info{}, ready: map[string]bool{}, rests: map[string]rest{},
 	}
 	if o.DataKeyUses > 0 {
 		r.sealing.maxUses = min(o.DataKeyUses, maxUses)

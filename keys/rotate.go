@@ -66,6 +66,9 @@ func (r *Ring) rotateIfDue(ctx context.Context, id string) error {
 	r.manage.Lock()
 	defer r.manage.Unlock()
 	now := r.o.Now()
+	if r.resting(id, now) {
+		return errNotDue
+	}
 	var marks []uint32
 	key, err := r.rotate(ctx, By{}, id, now, func(key Key, s *keyState) Cause {
 		marks = s.Compromised
@@ -76,7 +79,36 @@ func (r *Ring) rotateIfDue(ctx context.Context, id string) error {
 			return failed
 		}
 	}
+	r.rest(id, now, err != nil && !errors.Is(err, errNotDue) && !errors.Is(err, ErrBusy))
 	return err
+}
+
+// maxRest is the longest time between two attempts to rotate a key.
+const maxRest = 30 * time.Minute
+
+// rest is how long a key whose rotation failed is left alone: each attempt
+// leaves records.
+type rest struct {
+	pause time.Duration
+	until time.Time
+}
+
+func (r *Ring) resting(id string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Before(r.rests[id].until)
+}
+
+// rest notes how an attempt went; the pause doubles with each that failed.
+func (r *Ring) rest(id string, now time.Time, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !failed {
+		delete(r.rests, id)
+		return
+	}
+	pause := min(max(checkTime, 2*r.rests[id].pause), maxRest)
+	r.rests[id] = rest{pause: pause, until: now.Add(pause)}
 }
 
 // due tells why a key is to be rotated now; empty: it is not.

@@ -156,6 +156,24 @@ func TestRotationByManyNodes(t *testing.T) {
 	}
 }
 
+// TestRotationFails tries a rotation that fails again, less and less often.
+func TestRotationFails(t *testing.T) {
+	g := newRig(t, keys.Options{})
+	g.must(g.encrypt(keys.Internal, "a"))
+	g.clock.advance(180 * day)
+	g.spy.Before = func(operation, _ string) error { return on(operation == "Rotate", errors.New("refused")) }
+	for range 2 * 60 * 24 { // a day, each 30 s
+		_, _ = g.ring.RotateDue(t.Context()) // it fails
+		g.clock.advance(30 * time.Second)
+	}
+	if n := len(g.rec.Events(keys.EventRotationFailed)); n < 40 || n > 60 {
+		t.Errorf("%d attempts in a day", n)
+	}
+	g.spy.Before = nil
+	g.clock.advance(30 * time.Minute)
+	g.rotateDue(g.ring.ClassID(keys.Internal))
+}
+
 func TestExpiresWithin(t *testing.T) {
 	g := newRig(t, keys.Options{})
 	if err := g.ring.Prepare(t.Context(), keys.By{}); err != nil {

@@ -125,7 +125,8 @@ func (r remoteRing) ask(ctx context.Context, operation string, values []remoteVa
 	defer clear(body)
 	answer, err := decodeAnswer(body, func(v *struct {
 		Items []remoteResult `json:"items"`
-	}) bool {
+	},
+	) bool {
 		return len(v.Items) == len(values)
 	})
 	if err != nil {
