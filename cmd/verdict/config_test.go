@@ -231,7 +231,7 @@ func TestSetProblems(t *testing.T) {
 	for _, tt := range []struct{ set, want string }{
 		{"server.addr", "--set server.addr: write key=value"},
 		{"server.adr=x", "server.adr: unknown key; the nearest known one is server.addr (--set)"},
-		{"server.tls=x", "server.tls: is a section; set one of its keys: cert_file, key_file, client_ca_file (--set)"},
+		{"server.tls=x", "server.tls: is a section; set one of its keys: source, cert_file, key_file, client_ca_file, client_crl_file, trust_domains, check_every, vault (--set)"},
 		{"authn.issuers=x", "authn.issuers: takes a list, as in [a, b] (--set)"},
 		{"authn.issuers=[{isuer: x}]", "authn.issuers[0].isuer: unknown key; the nearest known one is authn.issuers[].issuer (--set)"},
 		{"server.max_in_flight=many", `server.max_in_flight: "many" is not a whole number (--set)`},
