@@ -172,6 +172,22 @@ func TestKeysAPI(t *testing.T) {
 	wantStatus(t, ask(http.MethodGet, "/verdict-internal/escrow", nil, nil), http.StatusConflict, "escrow_not_configured")
 	wantStatus(t, ask(http.MethodPost, "/master/rotate", nil, nil), http.StatusOK, `"rotated":true`)
 	wantStatus(t, s.Do(servertest.Request{Path: "/api/v1/status", Token: s.AdminToken()}), http.StatusOK, `"escrow":"degraded"`)
+	if !s.Eventually(func() error { // the runner counts in its own time
+		for metric, want := range map[string]float64{
+			`verdict_keys_rotations_total{cause="request"}`: 1, `verdict_keys_rotations_total{cause="compromise"}`: 1,
+			`verdict_keys_changes_total{kind="key_retired"}`: 1, `verdict_keys_not_escrowed`: 1, `verdict_keys_overdue`: 0,
+		} {
+			if got := s.Metric(metric); got != want {
+				return fmt.Errorf("%s is %v, want %v", metric, got, want)
+			}
+		}
+		if age := s.Metric(`verdict_keys_age_seconds{key="verdict-internal"}`); age < 70*24*3600 {
+			return fmt.Errorf("age %v", age)
+		}
+		return nil
+	}) {
+		t.Error("the metrics are not right")
+	}
 	keyScopes(t, s)
 	keyRecords(t, s, "key_rotation", "key_rotation_scheduled", "key_compromised", "key_retired", "master_key_rotated")
 
