@@ -26,6 +26,7 @@ import (
 	"github.com/verdict-pdp/verdict/bundles/pull"
 	"github.com/verdict-pdp/verdict/identity/issuer"
 	"github.com/verdict-pdp/verdict/internal/background"
+	"github.com/verdict-pdp/verdict/internal/secret"
 	"github.com/verdict-pdp/verdict/keys/service"
 	"github.com/verdict-pdp/verdict/pdp"
 	"github.com/verdict-pdp/verdict/pdp/eval"
@@ -58,7 +59,7 @@ type app struct {
 	engine   *eval.Engine
 	bundles  []*eval.Bundle // that answered first
 	state    *state.Store
-	secrets  secretState
+	secrets  *secret.Store
 	keys     keyRing
 	crypto   *service.Service
 	jobs     *service.Jobs

@@ -42,14 +42,16 @@ func (a *app) openSecrets() error {
 		}
 		kv = vaultSecrets{a.keys.vault}
 	}
-	a.secrets.Store = secret.NewStore(secret.Options{KV: kv})
+	a.secrets = secret.NewStore(secret.Options{KV: kv})
 	set, err := a.prepareSecrets(context.Background(), a.config)
 	if err != nil {
 		return err
 	}
 	set.Commit()
-	for _, key := range a.secrets.Pending() {
-		a.logger.Warn().Str("key", key).Msg("a secret cannot be read yet: Vault does not answer")
+	for _, s := range a.secrets.Status() {
+		if s.Missing {
+			a.logger.Warn().Str("key", s.Key).Str("problem", s.Problem).Msg("a secret cannot be read yet")
+		}
 	}
 	return nil
 }
@@ -103,25 +105,17 @@ func secretProblems(c *Config, err error) error {
 	return problems
 }
 
-// secretState is what the app knows of its secrets beside their values.
-type secretState struct {
-	*secret.Store
-	failing map[string]string // by key; owned by the goroutine that reloads
-}
-
 // refreshSecrets reads the secrets again and hands on what has changed. What
 // cannot be read, or has become weak, stays as it was.
 func (a *app) refreshSecrets(ctx context.Context) {
 	bound, cancel := context.WithTimeout(ctx, secretsTimeout)
 	defer cancel()
 	changed, failed := a.secrets.Refresh(bound)
-	failing := map[string]string{}
 	for _, e := range failed {
-		if failing[e.Key] = e.Err.Error(); a.secrets.failing[e.Key] != failing[e.Key] && ctx.Err() == nil {
+		if ctx.Err() == nil {
 			a.logger.Warn().Str("key", e.Key).Err(e.Err).Msg("a secret cannot be taken anew; the old one stays")
 		}
 	}
-	a.secrets.failing = failing
 	if len(changed) == 0 {
 		return
 	}
@@ -161,6 +155,6 @@ func (a *app) secretValue(key string) []byte {
 	if s == nil {
 		return nil
 	}
-	value, _ := s.Value() // without one the error says what Pending does
+	value, _ := s.Value() // its error is in the status
 	return value
 }

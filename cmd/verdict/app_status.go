@@ -6,6 +6,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles/pull"
+	"github.com/verdict-pdp/verdict/internal/secret"
 	"github.com/verdict-pdp/verdict/keys/cert"
 )
 
@@ -25,6 +26,7 @@ type serverStatus struct {
 	Sources      []pull.Status      `json:"bundle_sources"`
 	Keys         keyStatus          `json:"keys"`
 	Certificates *cert.KeeperStatus `json:"certificates,omitempty"`
+	Secrets      []secret.Status    `json:"secrets"`
 	Audit        audit.Status       `json:"audit"`
 	Runtime      runtimeStatus      `json:"runtime"`
 }
@@ -61,13 +63,13 @@ func (a *app) status() any {
 	s := serverStatus{
 		Version: a.version.Version, Commit: a.version.Commit, OPA: a.version.OPA,
 		Started: a.started.UTC(), UptimeSeconds: int64(a.now().Sub(a.started).Seconds()),
-		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Certificates: a.certs.status(), Audit: a.log.Status(),
+		Dev: a.dev, Healthy: true, Policies: a.policyStatus(), Sources: a.sources.Status(), Keys: a.keyStatus(), Certificates: a.certs.status(), Secrets: a.secrets.Status(), Audit: a.log.Status(),
 		Runtime: runtimeStatus{
 			GCPercent: a.runtime.percent(), MemoryLimitBytes: a.runtime.memoryLimit,
 			GOMAXPROCS: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(), Go: runtime.Version(),
 		},
 	}
-	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on", "tls": "off"}
+	s.Facilities = map[string]string{"audit": "on", "standard_policies": "off", "grpc": a.checks.status(), "issuers": a.issuersStatus(), "keys": "on", "secrets": "on", "tls": "off"}
 	s.Facilities["escrow"] = s.Keys.Escrow
 	if s.Keys.State != "ok" {
 		s.Facilities["keys"] = "degraded"
@@ -76,6 +78,11 @@ func (a *app) status() any {
 		s.Facilities["tls"] = "on"
 		if s.Certificates.State != "ok" {
 			s.Facilities["tls"] = "degraded"
+		}
+	}
+	for _, one := range s.Secrets {
+		if one.Problem != "" {
+			s.Facilities["secrets"] = "degraded"
 		}
 	}
 	for _, b := range s.Policies.Bundles {

@@ -132,6 +132,10 @@ bundles:
 	data := filepath.Join(t.TempDir(), "data")
 	s := servertest.Start(t, servertest.Options{Dir: data, Args: []string{"--config", config}})
 	wantStatus(t, s.Do(servertest.Request{Method: http.MethodPut, Path: "/api/v1/bundles/app", Body: bundle("r0", oldSecret), Token: s.AdminToken()}), http.StatusUnprocessableEntity)
+	status := s.Do(servertest.Request{Path: "/api/v1/status", Token: s.AdminToken()}).JSON(t)
+	if told := fmt.Sprint(status["facilities"], status["secrets"]); !strings.Contains(told, "secrets:degraded") || !strings.Contains(told, "/verdict/edge#hmac") {
+		t.Errorf("status %s", told)
+	}
 	offer("r1", oldSecret)
 	proxy.Heal()
 	has := func(revision string) {

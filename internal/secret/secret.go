@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -58,6 +60,7 @@ type Secret struct {
 
 	mu    sync.RWMutex // guards what follows
 	value []byte       // nil: its source has not answered yet
+	err   error        // of the last look; nil: it went well
 }
 
 // NewStore makes a store without secrets.
@@ -89,7 +92,7 @@ func (s *Store) Prepare(ctx context.Context, requests []Request) (*Set, error) {
 		}
 		known := s.Get(r.Key)
 		if known == nil || known.request != r {
-			known = &Secret{request: r, value: value}
+			known = &Secret{request: r, value: value, err: err}
 		} else if value == nil {
 			value, _ = known.Value() // what was known holds
 		}
@@ -111,7 +114,9 @@ func (s *Set) Get(key string) *Secret { return s.next[key] }
 // Commit puts the secrets in place of those in the store.
 func (s *Set) Commit() {
 	for key, secret := range s.next {
-		secret.set(s.fresh[key])
+		if secret.set(s.fresh[key]) {
+			secret.note(nil)
+		}
 	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
@@ -138,8 +143,8 @@ func (s *Store) Get(key string) *Secret {
 }
 
 // Refresh reads every secret again and gives the keys of those that have
-// changed. One that cannot be read, or has become weak, stays as it was and is
-// an *Error in failed.
+// changed. One that cannot be read, or has become weak, stays as it was, and is
+// an *Error in failed when that, or its cause, is new.
 func (s *Store) Refresh(ctx context.Context) (changed []string, failed []*Error) {
 	s.mu.Lock()
 	all := make([]*Secret, 0, len(s.secrets))
@@ -152,8 +157,10 @@ func (s *Store) Refresh(ctx context.Context) (changed []string, failed []*Error)
 			continue
 		}
 		value, err := s.check(ctx, secret.request)
-		if err != nil {
-			failed = append(failed, &Error{secret.request.Key, err})
+		if news := secret.note(err); err != nil {
+			if news {
+				failed = append(failed, &Error{secret.request.Key, err})
+			}
 			continue
 		}
 		if secret.set(value) {
@@ -163,17 +170,45 @@ func (s *Store) Refresh(ctx context.Context) (changed []string, failed []*Error)
 	return changed, failed
 }
 
-// Pending gives the keys whose source has not answered yet.
-func (s *Store) Pending() []string {
+// Status is how one secret does.
+type Status struct {
+	Key string `json:"key"`
+	// Reference is where it stands, or Redacted.
+	Reference string `json:"reference"`
+	// Missing: its source has not answered since the start.
+	Missing bool `json:"missing,omitempty"`
+	// Problem is why the last look gave nothing new; without secrets.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Status tells of each secret, in the order of their keys.
+func (s *Store) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var keys []string
-	for key, secret := range s.secrets {
-		if _, err := secret.Value(); err != nil {
-			keys = append(keys, key)
-		}
+	list := make([]Status, 0, len(s.secrets))
+	for _, key := range slices.Sorted(maps.Keys(s.secrets)) {
+		list = append(list, s.secrets[key].status())
 	}
-	return keys
+	return list
+}
+
+func (s *Secret) status() Status {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	status := Status{Key: s.request.Key, Reference: s.request.Reference.String(), Missing: s.value == nil}
+	if s.err != nil {
+		status.Problem = s.err.Error()
+	}
+	return status
+}
+
+// note keeps how a look went, and tells whether that is news.
+func (s *Secret) note(err error) (news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news = err != nil && (s.err == nil || s.err.Error() != err.Error())
+	s.err = err
+	return news
 }
 
 // set takes a value over and tells whether it is another one. The bytes of the

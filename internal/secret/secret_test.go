@@ -281,12 +281,16 @@ func TestUnavailable(t *testing.T) {
 	if _, err := store.Get("token").Token(); !errors.Is(err, secret.ErrUnavailable) || !strings.Contains(err.Error(), "vault:secret/verdict/ci#token") {
 		t.Errorf("token: %v", err)
 	}
-	if got := store.Pending(); !slices.Equal(got, []string{"token"}) {
-		t.Errorf("pending %v", got)
+	want := []secret.Status{{Key: "token", Reference: "vault:secret/verdict/ci#token", Missing: true, Problem: "sealed: secret_unavailable"}}
+	if got := store.Status(); !slices.Equal(got, want) {
+		t.Errorf("status %+v", got)
+	}
+	if _, failed := store.Refresh(t.Context()); len(failed) != 0 {
+		t.Errorf("what was known is told again: %v", failed)
 	}
 	vault.err, vault.fields = nil, map[string]any{"token": good}
-	if changed, failed := store.Refresh(t.Context()); len(changed) != 1 || len(failed) != 0 || len(store.Pending()) != 0 {
-		t.Errorf("changed %v, failed %v", changed, failed)
+	if changed, failed := store.Refresh(t.Context()); len(changed) != 1 || len(failed) != 0 || store.Status()[0].Problem != "" || store.Status()[0].Missing {
+		t.Errorf("changed %v, failed %v, status %+v", changed, failed, store.Status())
 	}
 }
 

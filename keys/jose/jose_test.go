@@ -398,3 +398,29 @@ func BenchmarkSign(b *testing.B) {
 		})
 	}
 }
+
+// Whatever comes, Verify ends, and only what was signed holds.
+func FuzzVerify(f *testing.F) {
+	ring, _ := keystest.Ring(f, keystest.Local(f), keys.Options{})
+	id := ring.ID("jwt")
+	if _, err := ring.EnsureKey(f.Context(), keys.By{}, id, keys.Ed25519); err != nil {
+		f.Fatal(err)
+	}
+	s, err := jose.NewSigner(ring, id, keys.EdDSA, jose.Options{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	token, err := s.Sign(f.Context(), "JWT", jwt.RegisteredClaims{Subject: "alice", ExpiresAt: jwt.NewNumericDate(time.Now().Add(30 * time.Minute))})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{token, token[:len(token)-3], "", "..", "e30.e30.", "eyJhbGciOiJub25lIn0.e30.", strings.Repeat(".", 100)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		err := s.Verify(t.Context(), text, "JWT", &jwt.RegisteredClaims{})
+		if (err == nil) != (text == token) || err != nil && !errors.Is(err, jose.ErrToken) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
