@@ -21,7 +21,7 @@ const (
 // data folder take what time they need.
 func (a *app) openEncryption() error {
 	o := service.Options{Now: a.now}
-	if a.keys.vault != nil {
+	if a.config.Keys.Provider == "vault" { // a client may be there for secrets or certificates alone
 		o.Timeout = encryptionTime
 	}
 	a.crypto = service.New(a.keys.Ring, a.pdp, o)
