@@ -151,7 +151,14 @@ bundles:
 
 	second := newToken(t, up.Dir, "second", "bundles:*:read")
 	command(t, dir, true, "verdict", "token", "revoke", "first", "--data-dir", up.Dir)
+	known := strings.Count(s.Stderr(), "secrets have changed")
 	store(second, newSecret)
+	eventually(t, s, func() error { // what is refused is not asked for again at once
+		if strings.Count(s.Stderr(), "secrets have changed") == known {
+			return fmt.Errorf("the secrets are not taken yet")
+		}
+		return nil
+	})
 	offer("r2", newSecret)
 	has("r2")
 
