@@ -260,7 +260,7 @@ func writeVectors(t *testing.T) {
 func TestInspect(t *testing.T) {
 	v := readVector(t, "testdata/ciphertext/top-secret.json")
 	h, err := keys.Inspect(v.Ciphertext)
-	if err != nil || h != (keys.Header{Class: keys.TopSecret, KeyID: "verdict-top_secret", Version: 2}) {
+	if err != nil || h != (keys.Header{Class: keys.TopSecret, KeyID: "verdict-top_secret", Version: 2, MACVersion: 3}) {
 		t.Errorf("%+v, %v", h, err)
 	}
 	for _, text := range []string{

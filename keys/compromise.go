@@ -14,8 +14,10 @@ import (
 // When the version is the latest, the key is rotated; while that fails, the
 // mark holds and the ring goes on trying.
 func (r *Ring) Compromise(ctx context.Context, by By, id string, version uint32) (Key, error) {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return Key{}, err
+	}
+	defer r.manage.leave()
 	key, err := r.backend.Describe(ctx, id)
 	if err != nil {
 		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
@@ -87,8 +89,10 @@ func (r *Ring) settle(ctx context.Context, key Key, compromised []uint32) (Key, 
 // for ever: their values do not open any more. ErrHeld when a job still needs
 // them.
 func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Key, error) {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return Key{}, err
+	}
+	defer r.manage.leave()
 	key, err := r.backend.Describe(ctx, id)
 	if err != nil {
 		return Key{}, fmt.Errorf("describe key %s: %w", id, err)

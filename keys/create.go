@@ -68,8 +68,10 @@ func (r *Ring) withKey(ctx context.Context, by By, id string, t Type, use func()
 // key is made, so that a key which was made and not recorded is recorded by
 // whoever comes next; nobody uses it before.
 func (r *Ring) create(ctx context.Context, by By, id string, t Type) error {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return err
+	}
+	defer r.manage.leave()
 	class, policy, _ := r.policyOf(id)
 	state, err := r.load(ctx, id)
 	if err != nil {

@@ -35,6 +35,8 @@ type Header struct {
 	Class   Class
 	KeyID   string
 	Version uint32 // of the key that wraps the data key
+	// MACVersion is the version of the key that made the MAC; 0: there is none.
+	MACVersion uint32
 }
 
 // Inspect reads the header of a ciphertext: ErrMalformed when the text is
@@ -44,7 +46,7 @@ func Inspect(text string) (Header, error) {
 	if err != nil {
 		return Header{}, err
 	}
-	return Header{Class: e.class, KeyID: e.keyID, Version: e.wrapped.Version}, nil
+	return Header{Class: e.class, KeyID: e.keyID, Version: e.wrapped.Version, MACVersion: e.mac.Version}, nil
 }
 
 // envelope is a decoded ciphertext.

@@ -57,8 +57,10 @@ func (r *Ring) Lost(ctx context.Context, id string) (Loss, error) {
 // that were retired stay so. What it began and did not end is taken up again
 // by the next call.
 func (r *Ring) Recover(ctx context.Context, by By, id string, rec Recovery) (Key, error) {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return Key{}, err
+	}
+	defer r.manage.leave()
 	loss, err := r.Lost(ctx, id)
 	if err != nil {
 		return Key{}, err
@@ -124,11 +126,11 @@ func (r *Ring) lost(ctx context.Context, id string, held uint32, s *keyState, po
 	if r.o.Escrow == nil || !policy.RequireKeyEscrow || held >= s.Versions {
 		return nil
 	}
-	versions, err := r.o.Escrow.Versions(ctx, id)
+	has, err := r.o.Escrow.Has(ctx, id)
 	if err != nil {
 		return fmt.Errorf("look for key %s in escrow: %w", id, err)
 	}
-	if len(versions) == 0 {
+	if !has {
 		return nil
 	}
 	return fmt.Errorf("key %s had version %d and has %d: %w", id, s.Versions, held, ErrKeyLost)

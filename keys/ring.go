@@ -44,6 +44,10 @@ type Escrow interface {
 	// Versions gives the versions of a key that can be recovered, ascending.
 	Versions(ctx context.Context, id string) ([]uint32, error)
 
+	// Has tells whether anything is kept of a key, such as what is wrapped to
+	// another escrow key than that of now and cannot be recovered with it.
+	Has(ctx context.Context, id string) (bool, error)
+
 	// Forget destroys what is kept of the versions of a key from first on and
 	// below end.
 	Forget(ctx context.Context, id string, first, end uint32) error
@@ -91,7 +95,7 @@ type Ring struct {
 	opening  *cache              // data keys that decrypt
 	metrics  *metrics
 
-	manage sync.Mutex // held while keys are created and changed
+	manage turns // taken while keys are created and changed
 
 	mu    sync.Mutex // guards what follows
 	infos map[string]*info
@@ -100,6 +104,21 @@ type Ring struct {
 	bare  []string        // keys that should be escrowed and are not
 	rests map[string]rest // keys whose rotation failed
 }
+
+// turns is a lock that is waited for no longer than a context lives: a key that is
+// being rotated may take long, and callers that need another one do not.
+type turns chan struct{}
+
+func (t turns) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a change of keys: %w", ctx.Err())
+	}
+}
+
+func (t turns) leave() { <-t }
 
 // info is what was last seen of a key.
 type info struct {
@@ -146,6 +165,7 @@ func New(b Backend, s Store, rec Recorder, o Options) (*Ring, error) {
 		classes: classKeys(o.Prefix), owner: hex.EncodeToString(owner),
 		sealing: newCache(o.CacheEntries, o.CacheBytes, o.Now),
 		opening: newCache(o.CacheEntries, o.CacheBytes, o.Now),
+		manage:  make(turns, 1),
 		infos:   map[string]*info{}, ready: map[string]bool{}, rests: map[string]rest{},
 	}
 	if o.DataKeyUses > 0 {
@@ -250,13 +270,15 @@ func (r *Ring) lookAgain(ctx context.Context, id string) (*info, error) {
 
 // forget drops what is in memory of a key, or of all when the id is empty.
 func (r *Ring) forget(id string) {
-	r.sealing.forget(id)
-	r.opening.forget(id)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.epoch++
 	if id == "" {
 		clear(r.infos)
 	}
 	delete(r.infos, id)
+	r.mu.Unlock()
+	// Data keys last: one that is made meanwhile is held against the new marks, or
+	// not kept.
+	r.sealing.forget(id)
+	r.opening.forget(id)
 }

@@ -12,8 +12,10 @@ import (
 // Rotate adds a version to a key, which wraps from then on; the older ones go
 // on decrypting. ErrBusy when another node is doing it.
 func (r *Ring) Rotate(ctx context.Context, by By, id string) (Key, error) {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return Key{}, err
+	}
+	defer r.manage.leave()
 	now := r.o.Now()
 	return r.rotate(ctx, by, id, now, func(Key, *keyState) Cause { return CauseRequest })
 }
@@ -21,8 +23,10 @@ func (r *Ring) Rotate(ctx context.Context, by By, id string) (Key, error) {
 // SetNextRotation sets the date on which a key is rotated, once, beside what
 // its policy asks for; the zero time removes it.
 func (r *Ring) SetNextRotation(ctx context.Context, by By, id string, at time.Time) error {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return err
+	}
+	defer r.manage.leave()
 	known, err := r.lookAgain(ctx, id)
 	if err != nil {
 		return err
@@ -63,8 +67,10 @@ func (r *Ring) RotateDue(ctx context.Context) (rotated []string, err error) {
 var errNotDue = errors.New("key is not due")
 
 func (r *Ring) rotateIfDue(ctx context.Context, id string) error {
-	r.manage.Lock()
-	defer r.manage.Unlock()
+	if err := r.manage.take(ctx); err != nil {
+		return err
+	}
+	defer r.manage.leave()
 	now := r.o.Now()
 	if r.resting(id, now) {
 		return errNotDue

@@ -300,6 +300,8 @@ func (e *escrow) Generate(_ context.Context, id string, typ keys.Type, version u
 
 func (e *escrow) Versions(_ context.Context, id string) ([]uint32, error) { return e.kept[id], nil }
 
+func (e *escrow) Has(_ context.Context, id string) (bool, error) { return len(e.kept[id]) > 0, nil }
+
 func (e *escrow) Forget(_ context.Context, id string, first, end uint32) error {
 	e.kept[id] = slices.DeleteFunc(e.kept[id], func(v uint32) bool { return v >= first && v < end })
 	return nil
@@ -355,5 +357,35 @@ func eventually(t *testing.T, reached func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come to that")
 		}
+	}
+}
+
+// TestChangesAreNotWaitedForLong: a rotation that hangs holds up nobody for longer
+// than they have time.
+func TestChangesAreNotWaitedForLong(t *testing.T) {
+	g := newRig(t, keys.Options{})
+	g.encrypt(keys.Internal, "t")
+	rotating, end, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	g.spy.Before = func(operation, _ string) error {
+		if operation == "Rotate" {
+			close(rotating)
+			<-end
+		}
+		return nil
+	}
+	go func() {
+		_, err := g.ring.Rotate(t.Context(), keys.By{}, g.ring.ClassID(keys.Internal))
+		ended <- err
+	}()
+	<-rotating
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	results, err := g.ring.Encrypt(ctx, keys.By{}, []keys.Value{{Class: keys.Restricted, Data: []byte("value")}})
+	if err != nil || !errors.Is(results[0].Err, context.DeadlineExceeded) {
+		t.Errorf("%+v, %v", results, err)
+	}
+	close(end)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -110,6 +110,7 @@ func (s *Server) jobError(w http.ResponseWriter, r *http.Request, err error) {
 		service.ErrNoJob:         {http.StatusNotFound, "the key has no such job"},
 		service.ErrJobClosed:     {http.StatusConflict, "the job has ended; open another one"},
 		service.ErrJobIncomplete: {http.StatusConflict, "values are missing or failed; encrypt them anew, or give up on them with abandon"},
+		service.ErrTooManyJobs:   {http.StatusConflict, "the key has 100 open jobs; finish or abandon some"},
 		service.ErrBatchOrder:    {http.StatusConflict, "batches are numbered from 1 on, without gaps; the job tells the last one"},
 		keys.ErrKeyUnknown:       {http.StatusNotFound, "there is no such key"},
 		keys.ErrUnsupported:      {http.StatusUnprocessableEntity, "no values are encrypted under this key"},

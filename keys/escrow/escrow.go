@@ -192,6 +192,15 @@ func (e *Escrow) Versions(ctx context.Context, id string) ([]uint32, error) {
 	return versions, nil
 }
 
+// Has implements keys.Escrow.
+func (e *Escrow) Has(ctx context.Context, id string) (bool, error) {
+	page, err := e.store.List(ctx, storage.Prefix(storePart, id), "", 1)
+	if err != nil {
+		return false, fmt.Errorf("read escrow packages of %s: %w", id, err)
+	}
+	return len(page.Entries) > 0, nil
+}
+
 // Forget implements keys.Escrow.
 func (e *Escrow) Forget(ctx context.Context, id string, first, end uint32) error {
 	list, err := e.Packages(ctx, id)

@@ -21,6 +21,8 @@ var (
 	ErrNoJob = errors.New("job_unknown")
 	// ErrJobClosed is returned for a batch of a job that was finished.
 	ErrJobClosed = errors.New("job_closed")
+	// ErrTooManyJobs is returned when maxJobs of a key are open.
+	ErrTooManyJobs = errors.New("jobs_too_many")
 	// ErrJobIncomplete is returned when a job is to be finished and values are
 	// missing or failed.
 	ErrJobIncomplete = errors.New("job_incomplete")
@@ -36,6 +38,7 @@ var (
 const (
 	jobPart    = "job" // first part of the store's keys
 	jobRetries = 10
+	maxJobs    = 100    // of one key, open at a time; each is named in the key's state
 	macSuffix  = "-mac" // of the key that makes the MACs of another one's values
 )
 
@@ -70,6 +73,8 @@ type Job struct {
 	State JobState `json:"state"`
 	// Version that values must reach: the latest when the job began.
 	Version uint32 `json:"version"`
+	// MACVersion that their MACs must reach, where they have some.
+	MACVersion uint32 `json:"mac_version,omitempty"`
 	// Total is how many values there are; 0: unknown.
 	Total int64 `json:"total,omitempty"`
 	// Done counts values that were encrypted anew and verified, Current those that
@@ -108,7 +113,7 @@ func NewJobs(s *Service, store JobStore, recorder JobRecorder) *Jobs {
 }
 
 // Open begins a job for a key, whose old versions are held from then on. Total
-// may be 0.
+// may be 0. ErrTooManyJobs.
 func (j *Jobs) Open(ctx context.Context, a *Asker, keyID string, total int64) (Job, error) {
 	info, err := j.service.ring.Key(ctx, keyID)
 	if err != nil {
@@ -117,12 +122,19 @@ func (j *Jobs) Open(ctx context.Context, a *Asker, keyID string, total int64) (J
 	if info.Class == 0 || info.Type == keys.HMAC {
 		return Job{}, fmt.Errorf("no values are encrypted under %s: %w", keyID, keys.ErrUnsupported)
 	}
+	if err := j.room(ctx, keyID); err != nil {
+		return Job{}, err
+	}
+	mac, err := j.service.ring.Key(ctx, keyID+macSuffix)
+	if err != nil && !errors.Is(err, keys.ErrKeyUnknown) {
+		return Job{}, err
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Job{}, fmt.Errorf("name the job: %w", err)
 	}
 	job := Job{
-		ID: id.String(), KeyID: keyID, State: JobOpen, Version: info.Latest, Total: total,
+		ID: id.String(), KeyID: keyID, State: JobOpen, Version: info.Latest, MACVersion: mac.Latest, Total: total,
 		By: a.Caller, Opened: j.service.o.Now().UTC().Truncate(time.Microsecond),
 	}
 	if err := j.recorder.RecordJob(ctx, job, a.by("")); err != nil {
@@ -134,6 +146,19 @@ func (j *Jobs) Open(ctx context.Context, a *Asker, keyID string, total int64) (J
 		return Job{}, err
 	}
 	return job, j.hold(ctx, &job)
+}
+
+// room refuses a job where too many are open.
+func (j *Jobs) room(ctx context.Context, keyID string) error {
+	jobs, err := j.List(ctx, keyID)
+	if err != nil {
+		return err
+	}
+	jobs = slices.DeleteFunc(jobs, func(job Job) bool { return job.State != JobOpen })
+	if len(jobs) >= maxJobs {
+		return fmt.Errorf("%d jobs of key %s are open: %w", len(jobs), keyID, ErrTooManyJobs)
+	}
+	return nil
 }
 
 // hold holds the key, and the one that makes the MACs of its values, which need
@@ -314,7 +339,7 @@ func (j *Jobs) renew(ctx context.Context, by keys.By, job *Job, items []keys.Cip
 			results[i].Err = d.Err
 		case d.KeyID != job.KeyID:
 			results[i].Err = ErrOtherKey
-		case d.Version >= job.Version:
+		case d.Version >= job.Version && !job.oldMAC(items[i].Text):
 			results[i] = keys.Encrypted{Text: items[i].Text, KeyID: d.KeyID, Version: d.Version}
 			current++
 		default:
@@ -352,6 +377,12 @@ func (j *Jobs) verify(ctx context.Context, by keys.By, values []keys.Value, at [
 		}
 	}
 	return nil
+}
+
+// oldMAC tells whether a ciphertext has a MAC that the job leaves behind.
+func (j *Job) oldMAC(text string) bool {
+	h, err := keys.Inspect(text)
+	return err == nil && h.MACVersion != 0 && h.MACVersion < j.MACVersion
 }
 
 func wipe(all []keys.Decrypted) {

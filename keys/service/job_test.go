@@ -200,3 +200,63 @@ func TestReconcile(t *testing.T) {
 	}
 	check(0)
 }
+
+// TestJobLeavesOldMACs: values whose data keys are wrapped with the latest
+// version, and whose MACs are not, are encrypted anew, too, so that the old
+// version of the MACs' key can be retired.
+func TestJobLeavesOldMACs(t *testing.T) {
+	r := encryptiontest.New(t, service.Options{})
+	asker := encryptiontest.Asker()
+	jobs := service.NewJobs(r.Service, r.Store, &jobLog{})
+	id, c := r.Ring.ClassID(keys.TopSecret), at("/v")
+	old := keys.Ciphertext{Text: encrypt(t, r, keys.TopSecret, c, []byte("value")), Context: c}
+	if _, err := r.Ring.Compromise(t.Context(), keys.By{}, id+"-mac", 0); err != nil {
+		t.Fatal(err)
+	}
+	job, err := jobs.Open(t.Context(), asker, id, 1)
+	if err != nil || job.Version != 1 || job.MACVersion != 2 {
+		t.Fatalf("%+v, %v", job, err)
+	}
+	done, state, err := jobs.Batch(t.Context(), asker, job.ID, 1, []keys.Ciphertext{old})
+	if err != nil || state.Done != 1 || state.Current != 0 {
+		t.Fatalf("%+v %+v, %v", state, done, err)
+	}
+	fresh := keys.Ciphertext{Text: done.Results[0].Text, Context: c}
+	if _, state, err = jobs.Batch(t.Context(), asker, job.ID, 2, []keys.Ciphertext{fresh}); err != nil || state.Current != 1 {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	if _, err := jobs.Finish(t.Context(), asker, id, job.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Ring.Retire(t.Context(), keys.By{}, id+"-mac", 0); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := r.Decrypt(t.Context(), asker, []keys.Ciphertext{fresh, old})
+	if err != nil || string(opened.Results[0].Data) != "value" || opened.Results[1].Err == nil {
+		t.Errorf("%+v, %v", opened, err)
+	}
+}
+
+// TestOpenJobsAreBounded: what a caller may open does not fill the state of a key.
+func TestOpenJobsAreBounded(t *testing.T) {
+	r := encryptiontest.New(t, service.Options{})
+	jobs := service.NewJobs(r.Service, r.Store, &jobLog{})
+	id := r.Ring.ClassID(keys.Internal)
+	encrypt(t, r, keys.Internal, at("/v"), []byte("value"))
+	var last service.Job
+	for range 100 {
+		var err error
+		if last, err = jobs.Open(t.Context(), encryptiontest.Asker(), id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := jobs.Open(t.Context(), encryptiontest.Asker(), id, 0); !errors.Is(err, service.ErrTooManyJobs) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := jobs.Finish(t.Context(), encryptiontest.Asker(), id, last.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := jobs.Open(t.Context(), encryptiontest.Asker(), id, 0); err != nil {
+		t.Error(err)
+	}
+}
