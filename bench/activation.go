@@ -138,8 +138,8 @@ func (a *activation) run(ctx context.Context, rounds int) error {
 			}
 			bad += r.Wrong + r.Errors
 			scenes[i].p99 = append(scenes[i].p99, r.Latency.Quantile(.99))
-			fmt.Fprintf(a.out, "%-18s %6.0f/s  p50 %7.3f ms  p99 %7.3f ms  p99.9 %7.3f ms  max %8.3f ms  wrong %d  errors %d  RSS %d MiB, peak %d MiB  pushed %d\n", scenes[i].name, r.PerSecond(),
-				ms(r.Latency.Quantile(.5)), ms(r.Latency.Quantile(.99)), ms(r.Latency.Quantile(.999)), ms(r.Latency.Max()), r.Wrong, r.Errors, u.RSS>>20, u.PeakRSS>>20, a.pushed)
+			fmt.Fprintf(a.out, "%-18s %6.0f/s  p50 %7.3f ms  p99 %7.3f ms  p99.9 %7.3f ms  max %8.3f ms  wrong %d  errors %d  RSS %d MiB, peak %d MiB  pushed %d  %s\n", scenes[i].name, r.PerSecond(),
+				ms(r.Latency.Quantile(.5)), ms(r.Latency.Quantile(.99)), ms(r.Latency.Quantile(.999)), ms(r.Latency.Max()), r.Wrong, r.Errors, u.RSS>>20, u.PeakRSS>>20, a.pushed, r.FirstError)
 		}
 	}
 	control, measured := median(scenes[1].p99), median(scenes[2].p99)

@@ -228,8 +228,9 @@ func (l *loop) tick() error {
 		l.due = append(l.due, l.scheduled)
 	}
 	for l.served < len(l.due) && len(l.idle) > 0 {
-		c := l.idle[len(l.idle)-1]
-		l.idle = l.idle[:len(l.idle)-1]
+		// The one that is idle for longest: a server may close it after a while.
+		c := l.idle[0]
+		l.idle = l.idle[:copy(l.idle, l.idle[1:])]
 		if err := l.sendDue(c); err != nil {
 			return err
 		}

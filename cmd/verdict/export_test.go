@@ -68,7 +68,7 @@ var (
 	ForeignVariable = foreignVariable
 	RedactURLs      = redactURLs
 	ExitCodesOf     = exitCodesOf
-	GCPercentFor    = gcPercentFor
+	GarbageFor      = garbageFor
 )
 
 // Tree gives the commands.

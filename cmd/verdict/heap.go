@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -14,16 +15,22 @@ const (
 	heapRoom = 512 << 20
 	// leastGCPercent keeps the collector from working more than Go's default.
 	leastGCPercent = 100
+	// heapSlack is how many times the room lies between the live heap and the
+	// runtime's own goal. A collection is begun when the room is used up; as it
+	// comes near the goal, the runtime makes those who allocate do the marking,
+	// and a decision would have to wait while a bundle is compiled.
+	heapSlack = 3
 	// heapLook is the time between two looks at the heap.
-	heapLook = time.Second
+	heapLook = 20 * time.Millisecond
 
 	liveMetric    = "/gc/heap/live:bytes"
+	objectsMetric = "/memory/classes/heap/objects:bytes"
 	percentMetric = "/gc/gogc:percent"
 )
 
-// gcPercentFor is the setting for a live heap of so many bytes.
-func gcPercentFor(live uint64) int {
-	return int(max(leastGCPercent, min(gcPercent, heapRoom*100/max(live, 1))))
+// garbageFor is how much garbage may gather over a live heap of so many bytes.
+func garbageFor(live uint64) uint64 {
+	return max(live*leastGCPercent/100, min(live*gcPercent/100, heapRoom))
 }
 
 // boundHeap keeps the garbage within bounds while the live heap grows and
@@ -35,10 +42,18 @@ func (a *app) boundHeap(ctx context.Context) error {
 	ticker := time.NewTicker(heapLook)
 	defer ticker.Stop()
 	for {
-		live, now := readMetric(liveMetric), readMetric(percentMetric)
+		live := readMetric(liveMetric)
+		room := garbageFor(live)
+		percent := uint64(gcPercent)
+		if live > 0 {
+			percent = min(gcPercent, heapSlack*room*100/live)
+		}
 		// Setting it stops the world for a moment: small differences wait.
-		if want := uint64(gcPercentFor(live)); want*10 < now*9 || want*10 > now*11 {
-			debug.SetGCPercent(int(want))
+		if now := readMetric(percentMetric); percent*10 < now*9 || percent*10 > now*11 {
+			debug.SetGCPercent(int(percent))
+		}
+		if live*gcPercent/100 > room && readMetric(objectsMetric) > live+room {
+			runtime.GC()
 		}
 		select {
 		case <-ctx.Done():

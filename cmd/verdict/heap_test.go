@@ -6,12 +6,13 @@ import (
 	verdict "github.com/verdict-pdp/verdict/cmd/verdict"
 )
 
-func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{
-		0: 800, 20 << 20: 800, 64 << 20: 800, 128 << 20: 400, 256 << 20: 200, 512 << 20: 100, 8 << 30: 100,
+func TestGarbage(t *testing.T) {
+	const MiB = 1 << 20
+	for live, want := range map[uint64]uint64{
+		0: 0, 20 * MiB: 160 * MiB, 64 * MiB: 512 * MiB, 128 * MiB: 512 * MiB, 512 * MiB: 512 * MiB, 8192 * MiB: 8192 * MiB,
 	} {
-		if got := verdict.GCPercentFor(live); got != want {
-			t.Errorf("%d MiB live: %d, want %d", live>>20, got, want)
+		if got := verdict.GarbageFor(live); got != want {
+			t.Errorf("%d MiB live: %d MiB, want %d", live/MiB, got/MiB, want/MiB)
 		}
 	}
 }
