@@ -41,7 +41,12 @@ func (s *Server) keyRecover(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &ask) {
 		return
 	}
-	progress, err := s.o.Keys.Recoveries.Give(r.Context(), keysBy(r), principalOf(r), param(r, "id"), ask.Shares)
+	principal, err := s.principalOf(r)
+	if err != nil {
+		s.keyError(w, r, err, "recover key")
+		return
+	}
+	progress, err := s.o.Keys.Recoveries.Give(r.Context(), keysBy(r), principal, param(r, "id"), ask.Shares)
 	if err != nil {
 		s.keyError(w, r, err, "recover key")
 		return
@@ -67,10 +72,10 @@ func (s *Server) keyRecoverCancel(w http.ResponseWriter, r *http.Request) {
 
 // principalOf tells who gives shares. A token is known by its id, everybody
 // else by kind and name.
-func principalOf(r *http.Request) escrow.Principal {
+func (s *Server) principalOf(r *http.Request) (escrow.Principal, error) {
 	x := api.FromContext(r.Context())
 	if x == nil {
-		return escrow.Principal{ID: "nobody", Name: "nobody"}
+		return escrow.Principal{ID: "nobody", Name: "nobody"}, nil
 	}
 	c := &x.Caller
 	p := escrow.Principal{ID: c.Kind.String() + ":" + c.Name, Name: c.Name}
@@ -80,7 +85,12 @@ func principalOf(r *http.Request) escrow.Principal {
 	for _, id := range c.CreatedBy() {
 		p.CreatedBy = append(p.CreatedBy, tokenPrincipal(id))
 	}
-	return p
+	if c.Kind != api.Certificate || s.o.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return p, nil
+	}
+	var err error
+	p.Issued, err = s.o.Certificates.Issued(r.Context(), r.TLS.PeerCertificates[0])
+	return p, err
 }
 
 func tokenPrincipal(id string) string { return "token:" + id }

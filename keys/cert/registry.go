@@ -112,6 +112,19 @@ func (r *Registry) Revoked(c *x509.Certificate) bool {
 	return ok
 }
 
+// Issued tells whether a certificate was issued here for another service.
+func (r *Registry) Issued(ctx context.Context, c *x509.Certificate) (bool, error) {
+	stored, err := r.bucket.Get(ctx, storage.Key(issuedPart, SerialText(c.SerialNumber)))
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up the certificate %s: %w", SerialText(c.SerialNumber), err)
+	}
+	e, kept, _, err := decode(stored.Value)
+	return err == nil && e.Authority != outside && kept.Equal(c), err
+}
+
 // load reads what is revoked.
 func (r *Registry) load(ctx context.Context) error {
 	set, first, cursor := revokedSet{}, uint64(0), ""

@@ -180,6 +180,12 @@ func TestIssue(t *testing.T) {
 		if c.IsCA || len(c.ExtKeyUsage) != 1 || issued.Type != tc.kind || issued.RequestedBy != "ops" || issued.Serial != cert.SerialText(c.SerialNumber) {
 			t.Errorf("%s: %+v", name, issued.Info)
 		}
+		if ours, err := i.Issued(t.Context(), c); !ours || err != nil {
+			t.Errorf("%s is not ours: %v", name, err)
+		}
+	}
+	if ours, err := i.Issued(t.Context(), i.ca.Certificates()[0]); ours || err != nil {
+		t.Errorf("the authority is taken for issued: %v", err)
 	}
 }
 

@@ -236,8 +236,11 @@ func TestTwoPrincipals(t *testing.T) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
+	if _, err := g.give(escrow.Principal{ID: "certificate:fay", Name: "fay", Issued: true}, id, 3); !errors.Is(err, escrow.ErrRelated) {
+		t.Errorf("by a certificate that was issued here: %v", err)
+	}
 	refused := g.rec.Events(keys.EventRecoveryRefused)
-	if len(refused) != 3 || refused[1].Principals[0] != "bo" || refused[1].Failed == "" {
+	if len(refused) != 4 || refused[1].Principals[0] != "bo" || refused[1].Failed == "" {
 		t.Errorf("records: %+v", refused)
 	}
 	if _, err := g.give(who("dee"), id, 0); !errors.Is(err, escrow.ErrShare) {

@@ -24,7 +24,8 @@ var (
 	// ErrSamePrincipal is returned when somebody who gave shares gives more.
 	ErrSamePrincipal = errors.New("recovery_same_principal")
 	// ErrRelated is returned when who gives shares was created by somebody who
-	// gave some already, or created that one, or both have a creator in common.
+	// gave some already, or created that one, or both have a creator in common,
+	// or when that cannot be known: see Principal.Issued.
 	ErrRelated = errors.New("recovery_related_principal")
 	// ErrNoRecovery is returned when no recovery of a key is open.
 	ErrNoRecovery = errors.New("recovery_not_open")
@@ -41,6 +42,10 @@ type Principal struct {
 	// CreatedBy holds the IDs of those who created it, the nearest first; empty:
 	// it was created on the host.
 	CreatedBy []string
+	// Issued says that it is known by a certificate that this server issued:
+	// whoever had it issued may hold its key, and may give shares as somebody
+	// else. It gives none.
+	Issued bool
 }
 
 // related tells whether one created the other, or a third created both.
@@ -194,6 +199,9 @@ func (r *Recoveries) parse(texts []string) ([]Share, error) {
 
 // admit checks who gives shares, and what for.
 func (r *Recoveries) admit(ctx context.Context, p Principal, id string, shares []Share) error {
+	if p.Issued {
+		return fmt.Errorf("%s is known by a certificate that was issued here, on the request of somebody who may be another principal; use a token: %w", p.Name, ErrRelated)
+	}
 	given := slices.Clone(shares)
 	open := r.open[id]
 	if open != nil {
