@@ -110,7 +110,7 @@ func TestPullsFromVerdict(t *testing.T) {
 	if got := s.Metric(`verdict_bundle_source_requests_total{bundle="shop",result="activated"}`); got != 2 {
 		t.Errorf("%v bundles activated by the metric", got)
 	}
-	records := s.Do(servertest.Request{Path: "/api/v1/audit/records?from=0", Token: s.AdminToken()})
+	records := s.Do(servertest.Request{Path: "/api/v1/audit/records?from=0&limit=1000", Token: s.AdminToken()})
 	wantStatus(t, records, http.StatusOK, `"requested_by":"source:shop"`, `"edge":"pull"`, `"source":"`+up.URL+`/bundles/shop"`)
 
 	// What nobody signed does not pass; a bad entry refuses the whole list.
