@@ -104,7 +104,32 @@ func TestFailedHandshakes(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	stop() // everything has been counted
+	// Connections are told of after they have ended.
+	counted := failedHandshakes(t, s)
+	for deadline := time.Now().Add(10 * time.Second); len(counted)+sink.len() < 7 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		counted = failedHandshakes(t, s)
+	}
+	stop()
+	for _, reason := range []string{"unknown_authority", "refused_by_client", "version", "aborted"} {
+		if counted[reason] != 1 {
+			t.Errorf("counted: %v", counted)
+		}
+	}
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	if len(sink.list) != 3 {
+		t.Errorf("%d are recorded: %+v", len(sink.list), sink.list)
+	}
+	for _, r := range sink.list {
+		if r.Code != api.CodeHandshake || r.Listener != api.Main || !r.Client.Addr.IsLoopback() {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// failedHandshakes gives what a server has counted, by reason.
+func failedHandshakes(t *testing.T, s *api.Server) map[string]float64 {
+	t.Helper()
 	counted := map[string]float64{}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.Collectors()...)
@@ -124,26 +149,18 @@ func TestFailedHandshakes(t *testing.T) {
 			}
 		}
 	}
-	for _, reason := range []string{"unknown_authority", "refused_by_client", "version"} {
-		if counted[reason] != 1 {
-			t.Errorf("counted: %v", counted)
-		}
-	}
-	sink.mu.Lock()
-	defer sink.mu.Unlock()
-	if len(sink.list) != 3 {
-		t.Errorf("%d are recorded: %+v", len(sink.list), sink.list)
-	}
-	for _, r := range sink.list {
-		if r.Code != api.CodeHandshake || r.Listener != api.Main || !r.Client.Addr.IsLoopback() {
-			t.Errorf("%+v", r)
-		}
-	}
+	return counted
 }
 
 type handshakeSink struct {
 	mu   sync.Mutex
 	list []api.Refusal
+}
+
+func (s *handshakeSink) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list)
 }
 
 func (s *handshakeSink) Record(_ context.Context, r api.Refusal) error {

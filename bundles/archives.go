@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/verdict-pdp/verdict/internal/durable"
 )
 
 // Below the folder of archives: those that are kept, by the SHA-256 of their
@@ -38,7 +40,7 @@ func openArchives(dir string) (*archives, error) {
 			return nil, err
 		}
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return nil, err
 	}
 	return &archives{dir: dir, uses: map[string]int{}}, nil
@@ -63,7 +65,7 @@ func (a *archives) keep(in *Archive) error {
 	if err := os.Rename(in.file, kept); err != nil {
 		return fmt.Errorf("keep archive: %w", err)
 	}
-	if err := syncDir(filepath.Dir(kept)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(kept)); err != nil {
 		return fmt.Errorf("keep archive: %w", err)
 	}
 	in.file = kept

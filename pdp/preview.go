@@ -96,7 +96,7 @@ func (p *PDP) Preview(ctx context.Context, q *Query, o *PreviewOverlay) (*Previe
 		return nil, err
 	}
 	out.Err = err
-	out.Same = err == nil && out.Active.Err == nil && same(out.Value, out.Active.Value)
+	out.Same = err == nil && out.Active.Err == nil && eval.Same(out.Value, out.Active.Value)
 	return out, nil
 }
 
@@ -126,13 +126,6 @@ func (p *PDP) ruling(ctx context.Context, active *eval.Snapshot, q *Query) Rulin
 		return Ruling{Value: deny}
 	}
 	return Ruling{Err: err}
-}
-
-func same(a, b ast.Value) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return a.Compare(b) == 0
 }
 
 // WithFacts returns an input with facts replaced, as PreviewOverlay says. The

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/verdict-pdp/verdict/internal/durable"
 )
 
 // Names of the files in the data folder.
@@ -118,11 +120,7 @@ func writePrivate(dir, name string, b []byte) (err error) {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(dir)
 }
 
 func fill(f *os.File, b []byte, dir string) error {

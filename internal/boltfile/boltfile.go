@@ -136,12 +136,3 @@ func guard(fn func() error) (err error) {
 	}()
 	return fn()
 }
-
-// SyncDir makes the entries of a folder durable.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}

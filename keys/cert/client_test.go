@@ -121,14 +121,23 @@ func TestRefused(t *testing.T) {
 	c.records.kinds()
 
 	// An older list, or a bad one, does not take its place.
-	for name, bad := range map[string][]byte{"older": c.crl(2, start.Add(2*time.Hour)), "damaged": []byte("x"), "empty": nil} {
-		write(t, c.list, bad)
+	for _, bad := range []struct {
+		name string
+		list []byte
+		news []cert.EventKind // what is wrong is recorded when it changes
+	}{
+		{"damaged", []byte("x"), []cert.EventKind{cert.EventTrustChanged}},
+		{"empty, in the same words", nil, nil},
+		{"older", c.crl(2, start.Add(2*time.Hour)), []cert.EventKind{cert.EventTrustChanged}},
+		{"empty", nil, []cert.EventKind{cert.EventTrustChanged}},
+	} {
+		write(t, c.list, bad.list)
 		cert.Step(c.Keeper)
 		cert.Step(c.Keeper)
-		c.records.want(t, name, cert.EventTrustChanged)
-		want(name, c.Refused(deep), cert.ErrRevoked)
+		c.records.want(t, bad.name, bad.news...)
+		want(bad.name, c.Refused(deep), cert.ErrRevoked)
 		if s := c.Status(); s.State != "degraded" {
-			t.Errorf("%s: %+v", name, s)
+			t.Errorf("%s: %+v", bad.name, s)
 		}
 	}
 	c.now.add(3 * time.Hour)

@@ -62,6 +62,14 @@ type Result struct {
 	RuleLabels []map[string]any
 }
 
+// Same tells whether two results are equal; nil is undefined.
+func Same(a, b ast.Value) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return a.Compare(b) == 0
+}
+
 // Eval evaluates a query. It returns when the answer is there, when ctx ends or
 // when the engine's timeout is over, whichever is first. Errors are the
 // evaluator's own (IsCancelled tells a timeout apart), an ast.Errors when the

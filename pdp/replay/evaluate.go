@@ -206,7 +206,7 @@ func (x *decision) evaluate(ctx context.Context) (unfit string) {
 		return unfit
 	}
 	other, unfit := x.ask(ctx, ast.NullValue)
-	if unfit == "" && !(sameValue(other.value, x.value) && sameError(other.failure, x.failure)) {
+	if unfit == "" && !(eval.Same(other.value, x.value) && sameError(other.failure, x.failure)) {
 		return ReasonNoInput
 	}
 	return unfit
@@ -302,13 +302,6 @@ func alike(recorded ast.Object, arguments *ast.Term) (found *ast.Term) {
 		return found != nil
 	})
 	return found
-}
-
-func sameValue(a, b ast.Value) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return a.Compare(b) == 0
 }
 
 func sameError(a, b error) bool { return codeOf(a) == codeOf(b) }

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
-
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
@@ -179,7 +177,7 @@ func (t *Trial) compare(ctx context.Context, d *eval.Served) {
 	if d.Staged {
 		active, candidate, a, c = candidate, active, c, a
 	}
-	t.note(&Difference{DecisionID: d.ID, At: d.Now, Path: d.Path, Kind: kindOf(active, candidate, same(a, c)), Active: active, Candidate: candidate})
+	t.note(&Difference{DecisionID: d.ID, At: d.Now, Path: d.Path, Kind: kindOf(active, candidate, eval.Same(a, c)), Active: active, Candidate: candidate})
 }
 
 // note counts a comparison and keeps it when there is a difference.
@@ -247,11 +245,4 @@ func errorCode(err error) string {
 		return eval.CodeStale
 	}
 	return "evaluation_error"
-}
-
-func same(a, b ast.Value) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return a.Compare(b) == 0
 }

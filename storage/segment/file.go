@@ -16,6 +16,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/chain"
 	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/durable"
 )
 
 const (
@@ -130,7 +131,7 @@ func createFile(dir string, number uint64, m meta, grow int) (*file, error) {
 	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return nil, err
 	}
-	if err := boltfile.SyncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return nil, err
 	}
 	return openFile(path, number, grow)

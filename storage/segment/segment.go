@@ -16,6 +16,7 @@ import (
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/audit/chain"
 	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/durable"
 	"github.com/verdict-pdp/verdict/internal/filelock"
 )
 
@@ -169,7 +170,7 @@ func (s *Store) create() error {
 	}
 	// The folders may be as new as the file.
 	dir := filepath.Dir(s.dir)
-	if err := errors.Join(boltfile.SyncDir(dir), boltfile.SyncDir(filepath.Dir(dir))); err != nil {
+	if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir))); err != nil {
 		return errors.Join(err, f.close())
 	}
 	s.files, s.pos = []*file{f}, m.pos

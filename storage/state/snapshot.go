@@ -11,7 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/durable"
 	"github.com/verdict-pdp/verdict/storage"
 )
 
@@ -278,7 +278,7 @@ func (s *Store) swap(path string, revisions map[string]uint64) (left bool, err e
 	old := s.file
 	s.file = next
 	_ = old.close() // it is gone already
-	if err := boltfile.SyncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return true, err
 	}
 	for name, b := range s.buckets {

@@ -15,7 +15,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/verdict-pdp/verdict/internal/boltfile"
+	"github.com/verdict-pdp/verdict/internal/durable"
 	"github.com/verdict-pdp/verdict/internal/filelock"
 	"github.com/verdict-pdp/verdict/storage"
 )
@@ -156,7 +156,7 @@ func (s *Store) open() (*file, error) {
 		if err := os.Rename(build, path); err != nil {
 			return nil, err
 		}
-		if err := boltfile.SyncDir(s.dir); err != nil {
+		if err := durable.SyncDir(s.dir); err != nil {
 			return nil, err
 		}
 	} else if err != nil {
