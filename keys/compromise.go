@@ -134,6 +134,7 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 	// The store changes last: that tells other nodes to forget what they hold.
 	return next, r.change(ctx, id, func(s *keyState) error {
 		s.Compromised = slices.DeleteFunc(s.Compromised, func(v uint32) bool { return v < version })
+		s.Missing = slices.DeleteFunc(s.Missing, func(v uint32) bool { return v < version })
 		s.Retired = version
 		return nil
 	})

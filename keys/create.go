@@ -96,7 +96,7 @@ func (r *Ring) create(ctx context.Context, by By, id string, t Type) error {
 		return fmt.Errorf("record that key %s was created: %w", id, err)
 	}
 	err = r.change(ctx, id, func(s *keyState) error {
-		s.Creating, s.Rotated, s.Versions, s.Retired = false, r.o.Now(), 1, 0
+		s.Creating, s.Rotated, s.Versions, s.Retired, s.Missing = false, r.o.Now(), 1, 0, nil
 		return nil
 	})
 	if err != nil {

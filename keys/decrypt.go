@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -98,6 +99,7 @@ func (r *Ring) openAll(ctx context.Context, items []Ciphertext) []*opened {
 		if group[0].typ != AES256 {
 			r.checkMACs(ctx, id+macSuffix, group)
 		}
+		r.refuseMissing(ctx, id, group, func(o *opened) uint32 { return o.env.wrapped.Version })
 		r.openKeys(ctx, id, group)
 	}
 	return all
@@ -132,6 +134,8 @@ func (r *Ring) start(c *Ciphertext) *opened {
 // checkMACs refuses the values whose MAC is not the ring's, before anything of
 // them is opened.
 func (r *Ring) checkMACs(ctx context.Context, id string, group []*opened) {
+	r.refuseMissing(ctx, id, group, func(o *opened) uint32 { return o.env.mac.Version })
+	group = slices.DeleteFunc(slices.Clone(group), func(o *opened) bool { return o.err != nil })
 	for rest := group; len(rest) > 0; {
 		part := rest[:min(len(rest), MaxBatch)]
 		rest = rest[len(part):]

@@ -75,6 +75,8 @@ type Event struct {
 	// them (of a recovery).
 	Shares     int
 	Principals []string
+	// Missing versions did not come back (EventRecovered).
+	Missing []uint32
 	// Failed is why a change came to nothing.
 	Failed string
 	By     By

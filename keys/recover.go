@@ -23,6 +23,9 @@ type Recovery struct {
 	Type Type
 	// Material of each version, from 1 on; the caller zeroes it.
 	Material [][]byte
+	// Missing versions were not in escrow: their material is lost, and something
+	// stands in its place. They are refused from now on, and never used.
+	Missing []uint32
 	// Shares of the escrow key and the Principals that gave them, for the
 	// record.
 	Shares     int
@@ -72,7 +75,7 @@ func (r *Ring) Recover(ctx context.Context, by By, id string, rec Recovery) (Key
 	class, _, _ := r.policyOf(id)
 	event := Event{
 		Kind: EventRecovered, KeyID: id, Class: class, Type: rec.Type, Version: latest, From: loss.Held,
-		Shares: rec.Shares, Principals: rec.Principals, By: by,
+		Shares: rec.Shares, Principals: rec.Principals, Missing: rec.Missing, By: by,
 	}
 	if err := r.recorder.RecordKey(ctx, event); err != nil {
 		return Key{}, fmt.Errorf("record the recovery of key %s: %w", id, err)
@@ -90,8 +93,17 @@ func (r *Ring) Recover(ctx context.Context, by By, id string, rec Recovery) (Key
 }
 
 // bringBack imports the versions that are missing and sets the minimums that
-// held before.
+// held before. What stands in a version's place is marked before it is there.
 func (r *Ring) bringBack(ctx context.Context, id string, loss Loss, rec Recovery) (key Key, err error) {
+	if len(rec.Missing) > 0 {
+		err = r.change(ctx, id, func(s *keyState) error {
+			s.Missing = slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.Missing, rec.Missing))))
+			return nil
+		})
+		if err != nil {
+			return Key{}, err
+		}
+	}
 	for i := loss.Held; i < uint32(len(rec.Material)); i++ {
 		key, err = r.backend.Import(ctx, id, rec.Type, rec.Material[i])
 		if err != nil {
@@ -118,6 +130,21 @@ func (r *Ring) bringBack(ctx context.Context, id string, loss Loss, rec Recovery
 		return Key{}, err
 	}
 	return r.settle(ctx, key, marks)
+}
+
+// refuseMissing refuses the values whose version, as of tells it, did not come back
+// with the key: what has its number now never encrypted anything.
+func (r *Ring) refuseMissing(ctx context.Context, id string, group []*opened, of func(*opened) uint32) {
+	state, err := r.marks(ctx, id)
+	for _, o := range group {
+		switch {
+		case o.err != nil:
+		case err != nil:
+			o.err = err
+		case slices.Contains(state.Missing, of(o)):
+			o.err = ErrVersionDisallowed
+		}
+	}
 }
 
 // lost refuses to make a key anew whose material is in escrow; held is the

@@ -112,6 +112,7 @@ func (r *Ring) rewrap(ctx context.Context, by By, b *rewrapBatch, results []Encr
 	if b.typ != AES256 {
 		r.checkMACs(ctx, b.id+macSuffix, b.opens)
 	}
+	r.refuseMissing(ctx, b.id, b.opens, func(o *opened) uint32 { return o.env.wrapped.Version })
 	out := &batch{id: b.id, typ: b.typ}
 	var sealed []Sealed
 	var good []int

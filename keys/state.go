@@ -39,6 +39,9 @@ type keyState struct {
 	Retired uint32 `json:"retired,omitempty"`
 	// Compromised versions, ascending.
 	Compromised []uint32 `json:"compromised,omitempty"`
+	// Missing versions did not come back with a key that was lost, ascending:
+	// something else has their numbers.
+	Missing []uint32 `json:"missing,omitempty"`
 	// Claim says who is rotating the key.
 	Claim *claim `json:"claim,omitempty"`
 	// Creating: the key is created and that is not recorded yet.

@@ -274,6 +274,9 @@ func (k keyRecords) RecordKey(ctx context.Context, e keys.Event) error {
 	if len(e.Principals) > 0 {
 		details["shares"], details["principals"] = e.Shares, e.Principals
 	}
+	if len(e.Missing) > 0 {
+		details["missing"] = e.Missing
+	}
 	if len(e.Failures) > 0 {
 		details["failures"], details["contexts"] = e.Failures, e.Contexts
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -271,7 +272,8 @@ func newKeysRecoverCmd(p *process) *cobra.Command {
 		Long: `Give shares of the escrow key to bring a lost key back. When enough are there, by
 at least two who do not stand for each other, the server unwraps the key in
 memory and imports it. Each gives shares once; who gave some waits for the
-others, one hour at most. The shares are not kept.`,
+others, one hour at most. The shares are not kept. Where an escrow key was
+replaced, shares of each that has a version of the key are needed.`,
 		Example:     "  verdict keys recover verdict-confidential --share share-1 --share share-2 --token-file ana\n  verdict keys recover verdict-confidential --share share-4 --token-file bo",
 		Annotations: map[string]string{exitCodesKey: keyExitCodes},
 		Args:        cobra.ExactArgs(1),
@@ -307,6 +309,17 @@ func recoveryText(body []byte) (string, error) {
 	if len(progress.Recovered) > 0 {
 		return fmt.Sprintf("recovered %s\n", strings.Join(progress.Recovered, ", ")), nil
 	}
-	return fmt.Sprintf("%d of %d shares, given by %s; another principal gives the rest before %s\n",
-		progress.Shares, progress.Threshold, strings.Join(progress.Principals, ", "), shownTime(&progress.Expires)), nil
+	text := fmt.Sprintf("%d of %d shares, given by %s; another principal gives the rest before %s\n",
+		progress.Shares, progress.Threshold, strings.Join(progress.Principals, ", "), shownTime(&progress.Expires))
+	if len(progress.EscrowKeys) < 2 {
+		return text, nil
+	}
+	for _, k := range progress.EscrowKeys {
+		of := "an unknown number"
+		if k.Threshold > 0 {
+			of = strconv.Itoa(k.Threshold)
+		}
+		text += fmt.Sprintf("escrow key %s, for versions %v: %d of %s of shares, given by %d\n", k.Thumbprint, k.Versions, k.Shares, of, k.Principals)
+	}
+	return text, nil
 }

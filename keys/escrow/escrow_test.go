@@ -436,28 +436,3 @@ func ed25519Public(t *testing.T) ed25519.PublicKey {
 	}
 	return public
 }
-
-// TestOtherEscrowKey: the packages of a lost key that are for an escrow key which
-// was replaced are not written over; with that key in place again it comes back.
-func TestOtherEscrowKey(t *testing.T) {
-	g := newRig(t)
-	id := g.ring.ClassID(keys.Restricted)
-	text := g.must(keys.Restricted)
-	first, shares := g.public, g.shares
-	g.public, g.shares = split(t, 5, 3)
-	g.lose(id)
-	if _, err := g.encrypt(keys.Restricted); !errors.Is(err, keys.ErrKeyLost) {
-		t.Errorf("a lost key was made anew: %v", err)
-	}
-	g.public, g.shares = first, shares
-	g.lose()
-	if _, err := g.give(who("ana"), id, 0, 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.give(who("bo"), id, 2); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.opens(text, keys.Restricted); err != nil {
-		t.Error(err)
-	}
-}

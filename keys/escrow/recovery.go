@@ -17,7 +17,6 @@ const (
 
 	maxRecoveries = 64 // open at a time
 	minPrincipals = 2
-	macSuffix     = "-mac"
 )
 
 var (
@@ -65,12 +64,29 @@ type Progress struct {
 	Key string `json:"key"`
 	// Recovered lists the keys that are back; empty: more is needed.
 	Recovered []string `json:"recovered"`
-	// Shares that were given, and the Threshold at which they are enough.
+	// Shares that were given, and the Threshold at which they are enough: of
+	// all escrow keys together, as far as shares of them were given.
 	Shares    int `json:"shares"`
 	Threshold int `json:"threshold"`
 	// Principals that gave them; at least two are needed.
-	Principals []string  `json:"principals"`
-	Expires    time.Time `json:"expires"`
+	Principals []string `json:"principals"`
+	// EscrowKeys are those that the packages of the key are wrapped to; shares
+	// of each are needed.
+	EscrowKeys []KeyProgress `json:"escrow_keys"`
+	Expires    time.Time     `json:"expires"`
+}
+
+// KeyProgress is how far a recovery is with one of the escrow keys it needs.
+type KeyProgress struct {
+	Thumbprint string `json:"thumbprint"`
+	// Versions of the key, or of the one of its MACs, that it opens.
+	Versions []uint32 `json:"versions"`
+	// Shares that were given, and the Threshold at which they are enough; 0
+	// before the first.
+	Shares    int `json:"shares"`
+	Threshold int `json:"threshold"`
+	// Principals that gave them; at least two are needed.
+	Principals int `json:"principals"`
 }
 
 // RecoveryOptions are what Recoveries can do without. The zero value is the
@@ -95,9 +111,15 @@ type Recoveries struct {
 }
 
 type recovery struct {
-	shares     []Share
+	splits     map[string]*split // by the thumbprint of the escrow key
 	principals []Principal
 	expires    time.Time
+}
+
+// split is what was given of one escrow key.
+type split struct {
+	shares     []Share
+	principals int
 }
 
 // NewRecoveries gives the recoveries of an escrow.
@@ -112,9 +134,11 @@ func NewRecoveries(e *Escrow, r Ring, o RecoveryOptions) *Recoveries {
 }
 
 // Give adds shares of the escrow key to the recovery of a key, which the first
-// who gives some opens. Each principal gives once. When there are enough, by at
-// least two principals, the key is brought back, with the key of its MACs where
-// that is lost too, and everything is forgotten.
+// who gives some opens. Each principal gives once. Where versions of the key are
+// wrapped to several escrow keys, since one was replaced, shares of each are
+// needed, and may be given together. When there are enough of each, by at least
+// two principals, the key is brought back, with the key of its MACs where that is
+// lost too, and everything is forgotten.
 //
 // ErrShare, ErrSamePrincipal, ErrRelated, ErrTooMany, ErrNone when nothing of
 // the key is in escrow, keys.ErrKeyPresent when it is not lost,
@@ -123,9 +147,13 @@ func (r *Recoveries) Give(ctx context.Context, by keys.By, p Principal, id strin
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expire()
-	shares, err := r.parse(texts)
+	needs, err := r.needs(ctx, id)
+	var shares []given
 	if err == nil {
-		err = r.admit(ctx, p, id, shares)
+		shares, err = parse(texts, needs)
+	}
+	if err == nil {
+		err = r.admit(p, id, shares)
 	}
 	event := keys.Event{Kind: keys.EventRecoveryShares, KeyID: id, Shares: len(shares), Principals: []string{p.Name}, By: by}
 	if err != nil {
@@ -137,12 +165,12 @@ func (r *Recoveries) Give(ctx context.Context, by keys.By, p Principal, id strin
 	}
 	open := r.open[id]
 	if open == nil {
-		open = &recovery{expires: r.o.Now().Add(r.o.Time)}
+		open = &recovery{splits: map[string]*split{}, expires: r.o.Now().Add(r.o.Time)}
 		r.open[id] = open
 	}
-	open.shares, open.principals = append(open.shares, shares...), append(open.principals, p)
-	progress := open.progress(id)
-	if len(open.shares) < int(open.shares[0].Threshold) || len(open.principals) < minPrincipals {
+	open.add(p, shares)
+	progress := open.progress(id, needs)
+	if !open.enough(needs) {
 		return progress, nil
 	}
 	delete(r.open, id)
@@ -160,7 +188,7 @@ func (r *Recoveries) Cancel(ctx context.Context, by keys.By, id string) error {
 	if open == nil {
 		return fmt.Errorf("key %s: %w", id, ErrNoRecovery)
 	}
-	event := keys.Event{Kind: keys.EventRecoveryCancelled, KeyID: id, Shares: len(open.shares), Principals: open.names(), By: by}
+	event := keys.Event{Kind: keys.EventRecoveryCancelled, KeyID: id, Shares: open.count(), Principals: open.names(), By: by}
 	if err := r.escrow.recorder.RecordKey(ctx, event); err != nil {
 		return fmt.Errorf("record the end of a recovery of key %s: %w", id, err)
 	}
@@ -178,31 +206,12 @@ func (r *Recoveries) expire() {
 	}
 }
 
-// parse reads shares and keeps to those of the escrow key.
-func (r *Recoveries) parse(texts []string) ([]Share, error) {
-	if len(texts) == 0 || len(texts) > MaxShares {
-		return nil, fmt.Errorf("%d shares, want 1 to %d: %w", len(texts), MaxShares, ErrShare)
-	}
-	shares := make([]Share, 0, len(texts))
-	for i, text := range texts {
-		s, err := ParseShare(text)
-		if err == nil && !s.of(r.escrow.public) {
-			err = fmt.Errorf("a share of another key than keys.escrow.public_key: %w", ErrShare)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("shares[%d]: %w", i, err)
-		}
-		shares = append(shares, s)
-	}
-	return shares, nil
-}
-
-// admit checks who gives shares, and what for.
-func (r *Recoveries) admit(ctx context.Context, p Principal, id string, shares []Share) error {
+// admit checks who gives shares, and whether they fit to those that were given.
+func (r *Recoveries) admit(p Principal, id string, shares []given) error {
 	if p.Issued {
 		return fmt.Errorf("%s is known by a certificate that was issued here, on the request of somebody who may be another principal; use a token: %w", p.Name, ErrRelated)
 	}
-	given := slices.Clone(shares)
+	all := map[string][]Share{}
 	open := r.open[id]
 	if open != nil {
 		for _, other := range open.principals {
@@ -213,26 +222,51 @@ func (r *Recoveries) admit(ctx context.Context, p Principal, id string, shares [
 				return fmt.Errorf("%s and %s: one created the other, or the same one created both: %w", p.Name, other.Name, ErrRelated)
 			}
 		}
-		given = append(given, open.shares...)
-	}
-	seen := map[uint8]bool{}
-	for _, s := range given {
-		if seen[s.Number] || !s.sameSplit(given[0]) {
-			return fmt.Errorf("share %d is there twice, or of another split: %w", s.Number, ErrShare)
+		for thumbprint, s := range open.splits {
+			all[thumbprint] = slices.Clone(s.shares)
 		}
-		seen[s.Number] = true
+	}
+	for _, g := range shares {
+		for _, other := range all[g.thumbprint] {
+			if g.Number == other.Number || !g.sameSplit(other) {
+				return fmt.Errorf("share %d is there twice, or of another split: %w", g.Number, ErrShare)
+			}
+		}
+		all[g.thumbprint] = append(all[g.thumbprint], g.Share)
 	}
 	if open == nil && len(r.open) >= maxRecoveries {
 		return fmt.Errorf("%d recoveries are open: %w", len(r.open), ErrTooMany)
 	}
-	if _, err := r.ring.Lost(ctx, id); err != nil {
-		return err
+	return nil
+}
+
+// add takes what a principal gave.
+func (o *recovery) add(p Principal, shares []given) {
+	o.principals = append(o.principals, p)
+	here := map[string]bool{}
+	for _, g := range shares {
+		s := o.splits[g.thumbprint]
+		if s == nil {
+			s = &split{}
+			o.splits[g.thumbprint] = s
+		}
+		s.shares = append(s.shares, g.Share)
+		if !here[g.thumbprint] {
+			here[g.thumbprint] = true
+			s.principals++
+		}
 	}
-	versions, err := r.escrow.Versions(ctx, id)
-	if err == nil && len(versions) == 0 {
-		err = fmt.Errorf("key %s: %w", id, ErrNone)
+}
+
+// enough tells whether every escrow key that is needed can be combined.
+func (o *recovery) enough(needs []need) bool {
+	for _, n := range needs {
+		s := o.splits[n.recipient]
+		if s == nil || len(s.shares) < int(s.shares[0].Threshold) || s.principals < minPrincipals {
+			return false
+		}
 	}
-	return err
+	return true
 }
 
 func (o *recovery) names() []string {
@@ -243,88 +277,24 @@ func (o *recovery) names() []string {
 	return names
 }
 
-func (o *recovery) progress(id string) Progress {
-	return Progress{
-		Key: id, Recovered: []string{}, Shares: len(o.shares), Threshold: int(o.shares[0].Threshold),
-		Principals: o.names(), Expires: o.expires.UTC(),
+// count gives the number of shares.
+func (o *recovery) count() int {
+	n := 0
+	for _, s := range o.splits {
+		n += len(s.shares)
 	}
+	return n
 }
 
-// recover brings a key back, and the one of its MACs.
-func (r *Recoveries) recover(ctx context.Context, by keys.By, id string, open *recovery) (back []string, err error) {
-	private, err := Combine(open.shares)
-	if err != nil {
-		return nil, err
+func (o *recovery) progress(id string, needs []need) Progress {
+	p := Progress{Key: id, Recovered: []string{}, Principals: o.names(), Expires: o.expires.UTC()}
+	for _, n := range needs {
+		k := KeyProgress{Thumbprint: n.recipient, Versions: n.versions}
+		if s := o.splits[n.recipient]; s != nil {
+			k.Shares, k.Threshold, k.Principals = len(s.shares), int(s.shares[0].Threshold), s.principals
+		}
+		p.EscrowKeys = append(p.EscrowKeys, k)
+		p.Shares, p.Threshold = p.Shares+k.Shares, p.Threshold+k.Threshold
 	}
-	back = []string{}
-	for _, name := range []string{id, id + macSuffix} {
-		loss, err := r.ring.Lost(ctx, name)
-		if name != id && (errors.Is(err, keys.ErrKeyPresent) || errors.Is(err, keys.ErrKeyUnknown)) {
-			continue
-		}
-		if err != nil {
-			return back, err
-		}
-		if err := r.recoverOne(ctx, by, name, loss, private, open); err != nil {
-			if name != id && errors.Is(err, ErrNone) {
-				continue
-			}
-			return back, err
-		}
-		back = append(back, name)
-	}
-	return back, nil
-}
-
-func (r *Recoveries) recoverOne(ctx context.Context, by keys.By, id string, loss keys.Loss, private *PrivateKey, open *recovery) error {
-	packages, err := r.escrow.Packages(ctx, id)
-	if err != nil {
-		return err
-	}
-	if len(packages) == 0 {
-		return fmt.Errorf("key %s: %w", id, ErrNone)
-	}
-	rec, err := materials(packages, loss, private)
-	defer func() {
-		for _, m := range rec.Material {
-			clear(m)
-		}
-	}()
-	if err != nil {
-		return err
-	}
-	rec.Shares, rec.Principals = len(open.shares), open.names()
-	_, err = r.ring.Recover(ctx, by, id, rec)
-	return err
-}
-
-// materials opens packages. A version without one, since it was retired or made
-// before there was an escrow, gets new material, so that the others have their
-// numbers; what was encrypted under it does not open.
-func materials(packages []Package, loss keys.Loss, private *PrivateKey) (keys.Recovery, error) {
-	latest := max(loss.Versions, packages[len(packages)-1].Version)
-	rec := keys.Recovery{Type: packages[0].Type, Material: make([][]byte, latest)}
-	for _, p := range packages {
-		if p.Recipient != private.public.thumbprint {
-			continue
-		}
-		c, err := private.Open(p)
-		if err == nil && c.Type != rec.Type {
-			err = fmt.Errorf("package of key %s version %d is of type %s: %w", p.Key, p.Version, c.Type, ErrPackage)
-		}
-		if err != nil {
-			return rec, err
-		}
-		rec.Material[p.Version-1] = c.Material
-	}
-	for i := range rec.Material {
-		if rec.Material[i] != nil {
-			continue
-		}
-		var err error
-		if rec.Material[i], err = newMaterial(rec.Type); err != nil {
-			return rec, err
-		}
-	}
-	return rec, nil
+	return p
 }

@@ -138,12 +138,6 @@ func (s Share) sharing() secretsharing.Share {
 	return secretsharing.Share{ID: group.P256.NewScalar().SetUint64(uint64(s.Number)), Value: s.value}
 }
 
-// of tells whether the share is one of a public key's.
-func (s Share) of(p *PublicKey) bool {
-	public, err := publicOf(s.commitments[0])
-	return err == nil && public.thumbprint == p.thumbprint
-}
-
 // sameSplit tells whether two shares are of one split.
 func (s Share) sameSplit(other Share) bool {
 	if s.Threshold != other.Threshold || s.Total != other.Total {
