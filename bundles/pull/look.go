@@ -155,6 +155,8 @@ func (w *worker) confirm(ctx context.Context) bool {
 		return false // rolled back or taken out by hand, which is not undone
 	}
 	if w.puller.o.Confirm != nil {
+		ctx, cancel := finish(ctx)
+		defer cancel()
 		if err := w.puller.o.Confirm(ctx, w.source.Name, active.Digest); err != nil {
 			w.puller.o.Logger.Error().Err(err).Str("bundle", w.source.Name).Msg("that a bundle is current could not be written down")
 		}

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/bundles"
 	"github.com/verdict-pdp/verdict/bundles/pull"
@@ -70,10 +72,17 @@ func (s *shelf) Bundle(_ context.Context, name string) (bundles.Summary, error) 
 type log struct {
 	mu      sync.Mutex
 	records []audit.Record
+	before  func() // called before each record; may be nil
 }
 
 // Append implements pull.Recorder.
-func (l *log) Append(_ context.Context, r *audit.Record) (audit.Receipt, error) {
+func (l *log) Append(ctx context.Context, r *audit.Record) (audit.Receipt, error) {
+	if l.before != nil {
+		l.before()
+	}
+	if err := ctx.Err(); err != nil {
+		return audit.Receipt{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.records = append(l.records, *r)
@@ -150,6 +159,8 @@ type fixture struct {
 	log       *log
 	server    *script
 	confirmed []string
+	logged    bytes.Buffer // read when the puller has ended
+	confirm   func(context.Context) error
 }
 
 // run makes a puller of one source and lets it ask for a time. Chance is a half.
@@ -170,7 +181,13 @@ func prepared(t *testing.T, s pull.Source, answers ...func(*http.Request) (*http
 	var err error
 	f.Puller, err = pull.New(f.shelf, f.log, pull.Options{
 		MaxPacked: 1000, Chance: func() float64 { return 0.5 },
-		Confirm: func(_ context.Context, name, digest string) error {
+		Logger: zerolog.New(&f.logged),
+		Confirm: func(ctx context.Context, name, digest string) error {
+			if f.confirm != nil {
+				if err := f.confirm(ctx); err != nil {
+					return err
+				}
+			}
 			f.confirmed = append(f.confirmed, name+" "+digest)
 			return nil
 		},
@@ -306,6 +323,43 @@ func TestRecovers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a look found is written down though the process stops meanwhile, and
+// nothing is logged as an error.
+func TestStopsSilently(t *testing.T) {
+	broken := func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
+	for name, c := range map[string]struct {
+		answers            []func(*http.Request) (*http.Response, error)
+		during             time.Duration
+		records, confirmed int
+	}{
+		"recording that it fails":   {[]func(*http.Request) (*http.Response, error){broken}, time.Minute, 1, 0},
+		"confirming what is active": {[]func(*http.Request) (*http.Response, error){archive("one", `"1"`), answer(304, http.NoBody)}, time.Minute, 0, 1},
+		"waiting for an answer":     {[]func(*http.Request) (*http.Response, error){waiting(time.Hour, broken)}, time.Second, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := prepared(t, source(), c.answers...)
+				ctx, stop := context.WithTimeout(t.Context(), c.during)
+				defer stop()
+				f.log.before = stop
+				f.confirm = func(ctx context.Context) error {
+					stop()
+					return ctx.Err()
+				}
+				if err := f.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if len(f.log.records) != c.records || len(f.confirmed) != c.confirmed {
+					t.Errorf("records %+v, confirmed %v", f.log.records, f.confirmed)
+				}
+				if strings.Contains(f.logged.String(), `"level":"error"`) {
+					t.Errorf("logged %s", f.logged.String())
+				}
+			})
+		})
+	}
 }
 
 // What is refused is not loaded again while the server has the same, until some

@@ -19,6 +19,9 @@ const (
 	pollGap = time.Second
 	// leastWait is what a server that was asked to wait for longer waits at least.
 	leastWait = 30 * time.Second
+	// finishTime bounds what is written down of a look that is over, which does
+	// not end when the source is not asked any more.
+	finishTime = 5 * time.Second
 )
 
 // worker asks one source.
@@ -211,11 +214,18 @@ func (w *worker) tell(ctx context.Context, failed error) {
 	if failed != nil {
 		r.Severity, r.Outcome, r.Message = audit.SeverityMedium, audit.OutcomeError, failed.Error()
 	}
+	ctx, cancel := finish(ctx)
+	defer cancel()
 	if _, err := w.puller.recorder.Append(ctx, r); err != nil {
 		w.puller.o.Logger.Error().Err(err).Str("bundle", w.source.Name).Msg("the state of a source could not be recorded")
 		return
 	}
 	w.told = failed != nil
+}
+
+// finish is the context of what is written down of a look that is over.
+func finish(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 }
 
 func (w *worker) update(change func(*Status)) {
