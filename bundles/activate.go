@@ -79,12 +79,17 @@ type RollbackRequest struct {
 	By       Origin
 }
 
-// Activate makes kept revisions active, all or none. Errors are as of Push.
+// Activate makes kept revisions active, all or none. Errors are as of Push, and
+// a refusal is recorded as there.
 func (s *Service) Activate(ctx context.Context, r ActivationRequest) (*Activation, error) {
-	if len(r.Bundles) == 0 || len(r.Bundles) > maxChanges {
-		return nil, refuse(CodeRequest, "", "an activation names 1 to %d bundles", maxChanges)
+	named := strings.Join(slices.Sorted(maps.Keys(r.Bundles)), ",")
+	if len(r.Bundles) > maxChanges {
+		named = ""
 	}
-	return s.change(ctx, &change{kind: KindActivate, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
+	return s.asked(ctx, &change{kind: KindActivate, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
+		if len(r.Bundles) == 0 || len(r.Bundles) > maxChanges {
+			return nil, refuse(CodeRequest, "", "an activation names 1 to %d bundles", maxChanges)
+		}
 		changes := make(map[string]*Revision, len(r.Bundles))
 		for name, revision := range r.Bundles {
 			if revision == nil {
@@ -102,12 +107,12 @@ func (s *Service) Activate(ctx context.Context, r ActivationRequest) (*Activatio
 			}
 		}
 		return changes, nil
-	}})
+	}}, named, "")
 }
 
-// Rollback makes a kept revision active again. Errors are as of Push.
+// Rollback makes a kept revision active again. Errors are as of Activate.
 func (s *Service) Rollback(ctx context.Context, r RollbackRequest) (*Activation, error) {
-	return s.change(ctx, &change{kind: KindRollback, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
+	return s.asked(ctx, &change{kind: KindRollback, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
 		if err := s.checkName(r.Name); err != nil {
 			return nil, notFound(r.Name)
 		}
@@ -128,7 +133,18 @@ func (s *Service) Rollback(ctx context.Context, r RollbackRequest) (*Activation,
 			return nil, nil
 		}
 		return map[string]*Revision{r.Name: found}, nil
-	}})
+	}}, r.Name, r.Revision)
+}
+
+// asked makes a change that somebody asked for; a refusal is recorded, with the
+// bundle and the revision as they were named.
+func (s *Service) asked(ctx context.Context, c *change, name, revision string) (*Activation, error) {
+	done, err := s.change(ctx, c)
+	a := Attempt{Action: string(c.kind), Name: name, Revision: revision, By: c.by}
+	if c.result != nil && len(c.result.Changed) > 0 {
+		a.details = map[string]any{"changed": c.result.Changed}
+	}
+	return done, s.Refused(ctx, a, err)
 }
 
 // activatePushed makes active what was accepted just now.

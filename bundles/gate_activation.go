@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
@@ -37,11 +36,7 @@ func (s *Service) judgeActivation(ctx context.Context, c *change, snapshot *eval
 	}
 	refused = gaveWay(gateCtx, refused)
 	refused.Gates = results
-	failed := s.record(ctx, &audit.Record{
-		Event: audit.EventBundleRefused, Severity: severityOf(refused), Outcome: audit.OutcomeFailure,
-		Action: string(c.kind), Resource: "bundle:" + candidate.Name, Message: bounded(refused.Error()),
-	}, c.by, map[string]any{"changed": c.result.Changed, "code": refused.Code, "gate": refused.Gate, "gates": gatesForRecord(results)})
-	return errors.Join(refused, failed)
+	return refused
 }
 
 // evidence is what the revisions that become active were judged by when they

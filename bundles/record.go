@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/verdict-pdp/verdict/audit"
@@ -52,26 +53,50 @@ func (s *Service) recordPush(ctx context.Context, p PushRequest, result *PushRes
 	}, p.By, details)
 }
 
-// recordRefusal records why a push came to nothing, and returns why. When that
-// cannot be recorded, the error says so too. A caller that went away in the
-// middle was not refused.
+// recordRefusal records why a push came to nothing, and returns why.
 func (s *Service) recordRefusal(ctx context.Context, p PushRequest, err error) error {
-	if errors.Is(err, audit.ErrUnavailable) || ctx.Err() != nil {
-		return err
-	}
-	details := map[string]any{"name": bounded(p.Name), "dry_run": p.DryRun}
+	details := map[string]any{"dry_run": p.DryRun}
 	if p.By.Source != "" {
 		details["source"] = p.By.Source
 	}
+	return s.Refused(ctx, Attempt{Action: "push", Name: p.Name, By: p.By, details: details}, err)
+}
+
+// Attempt is what somebody asked for.
+type Attempt struct {
+	Action string // push, activate, rollback, stage, unstage or promote
+	Name   string // of the bundle; empty: of several
+	// Revision is the one asked for, where one was.
+	Revision string
+	By       Origin
+
+	details map[string]any // more of them; may be nil
+}
+
+// Refused records why an attempt came to nothing, and returns why. When that
+// cannot be recorded, the error says so too. A caller that went away in the
+// middle was not refused. The methods of Service call it for what they refuse;
+// who refuses what it cannot even read calls it as well.
+func (s *Service) Refused(ctx context.Context, a Attempt, err error) error {
+	if err == nil || errors.Is(err, audit.ErrUnavailable) || ctx.Err() != nil {
+		return err
+	}
+	details := map[string]any{"name": bounded(a.Name)}
+	if a.Revision != "" {
+		details["revision"] = bounded(a.Revision)
+	}
+	maps.Copy(details, a.details)
 	refused, ok := errors.AsType[*Error](err)
 	if ok {
 		details["code"], details["gate"], details["gates"] = refused.Code, refused.Gate, gatesForRecord(refused.Gates)
-		details["revision"], details["digest"] = refused.Revision, refused.Digest
+		if refused.Revision != "" || refused.Digest != "" {
+			details["revision"], details["digest"] = refused.Revision, refused.Digest
+		}
 	}
 	failed := s.record(context.WithoutCancel(ctx), &audit.Record{
 		Event: audit.EventBundleRefused, Severity: severityOf(refused), Outcome: audit.OutcomeFailure,
-		Action: "push", Resource: "bundle:" + bounded(p.Name), Message: bounded(err.Error()),
-	}, p.By, details)
+		Action: a.Action, Resource: "bundle:" + bounded(a.Name), Message: bounded(err.Error()),
+	}, a.By, details)
 	return errors.Join(err, failed)
 }
 

@@ -98,18 +98,11 @@ type staging struct {
 
 // Try tries a kept revision, which has passed the gates, beside what is
 // active. One of the same bundle that is tried already ends. Errors are as of
-// Push; another bundle's that is tried is CodeStaged. What is staged ends with
+// Push, and a refusal is recorded as there; another bundle's that is tried is CodeStaged. What is staged ends with
 // the next change of what is active, and with the process.
 func (s *Service) Try(ctx context.Context, r StageRequest) (*Staging, error) {
 	st, err := s.tryStage(ctx, &r)
-	if refused, ok := errors.AsType[*Error](err); ok && refused.Gate != "" {
-		failed := s.record(context.WithoutCancel(ctx), &audit.Record{
-			Event: audit.EventBundleRefused, Severity: severityOf(refused), Outcome: audit.OutcomeFailure, Action: "stage",
-			Resource: "bundle:" + r.Name, Message: bounded(refused.Error()),
-		}, r.By, map[string]any{"name": r.Name, "revision": bounded(r.Revision), "code": refused.Code, "gate": refused.Gate})
-		err = errors.Join(err, failed)
-	}
-	return st, err
+	return st, s.Refused(ctx, Attempt{Action: "stage", Name: r.Name, Revision: r.Revision, By: r.By}, err)
 }
 
 func (s *Service) tryStage(ctx context.Context, r *StageRequest) (*Staging, error) {
@@ -318,6 +311,11 @@ type UnstageRequest struct {
 // Unstage ends a trial and tells what came of it. The error is an *Error of
 // CodeNotFound when nothing of the bundle is staged.
 func (s *Service) Unstage(ctx context.Context, r UnstageRequest) (*Staging, error) {
+	st, err := s.unstage(ctx, r)
+	return st, s.Refused(ctx, Attempt{Action: "unstage", Name: r.Name, By: r.By}, err)
+}
+
+func (s *Service) unstage(ctx context.Context, r UnstageRequest) (*Staging, error) {
 	unlock, err := s.lockFirst(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for other changes: %w", err)
@@ -365,5 +363,5 @@ func (s *Service) Promote(ctx context.Context, r PromoteRequest) (*Activation, e
 		c.staged, c.promoted = st.staged.Snapshot, st
 		return map[string]*Revision{r.Name: found}, nil
 	}
-	return s.change(ctx, c)
+	return s.asked(ctx, c, r.Name, r.Revision)
 }

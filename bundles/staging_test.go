@@ -410,12 +410,12 @@ func TestStageRefused(t *testing.T) {
 		r := bundles.StageRequest{Name: "door", Revision: "r2", Mode: bundles.ModeShadow, Percent: 10}
 		change(&r)
 		_, err := s.Try(t.Context(), r)
+		if err != nil {
+			wantRefused(t, s.bench, "stage", r.Name)
+		}
 		return err
 	}
 	wantRefusal(t, ask(func(r *bundles.StageRequest) { r.Revision = "bad" }), bundles.CodeGate, bundles.GateCompile, "was refused")
-	if rec := s.recorder.last(t); rec.Event != "bundle_refused" || rec.Action != "stage" {
-		t.Errorf("record %+v", rec)
-	}
 	for _, tt := range []struct {
 		change func(*bundles.StageRequest)
 		code   bundles.Code
@@ -440,6 +440,10 @@ func TestStageRefused(t *testing.T) {
 	wantRefusal(t, err, bundles.CodeNotFound, "", "")
 	_, err = s.Promote(t.Context(), bundles.PromoteRequest{Name: "door", Revision: "r3"})
 	wantRefusal(t, err, bundles.CodePrecondition, "", "r2")
+	wantRefused(t, s.bench, "promote", "door")
+	_, err = s.Unstage(t.Context(), bundles.UnstageRequest{Name: "app"})
+	wantRefusal(t, err, bundles.CodeNotFound, "", "app")
+	wantRefused(t, s.bench, "unstage", "app")
 	if _, err := s.Staged("app"); err == nil {
 		t.Error("another bundle's trial is shown")
 	}
@@ -483,4 +487,39 @@ func TestStagedUnderTraffic(t *testing.T) {
 	}
 	cancel()
 	asking.Wait()
+}
+
+// TestChangeRefused wants a record of each activation and rollback that came to
+// nothing, and an error that says so where there is none.
+func TestChangeRefused(t *testing.T) {
+	b := newBench(t)
+	b.mustPush("app", files(t, app("r1")))
+	for name, bundle := range map[string]map[string]*string{"": nil, "app": {"app": some("r9")}, "other": {"other": some("r1")}} {
+		_, err := b.Activate(t.Context(), bundles.ActivationRequest{Bundles: bundle, By: bundles.Origin{Caller: "ci"}})
+		if err == nil {
+			t.Fatalf("%v is active", bundle)
+		}
+		wantRefused(t, b, "activate", name)
+	}
+	_, err := b.Rollback(t.Context(), bundles.RollbackRequest{Name: "app"})
+	wantRefusal(t, err, bundles.CodeNotFound, "", "no revision that was active before")
+	wantRefused(t, b, "rollback", "app")
+	_, err = b.Rollback(t.Context(), bundles.RollbackRequest{Name: "app", Revision: "r1", IfMatch: []string{"r7"}})
+	wantRefusal(t, err, bundles.CodePrecondition, "", "r1")
+	wantRefused(t, b, "rollback", "app")
+	b.recorder.mu.Lock()
+	b.recorder.err = audit.ErrUnavailable
+	b.recorder.mu.Unlock()
+	if _, err := b.Rollback(t.Context(), bundles.RollbackRequest{Name: "app"}); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("without a log: %v", err)
+	}
+}
+
+// wantRefused wants the last record to be of a refusal.
+func wantRefused(t *testing.T, b *bench, action, name string) {
+	t.Helper()
+	rec := b.recorder.last(t)
+	if rec.Event != "bundle_refused" || rec.Action != action || rec.Resource != "bundle:"+name || rec.Message == "" || rec.Outcome != audit.OutcomeFailure {
+		t.Errorf("record %+v of a refused %s of %q", rec, action, name)
+	}
 }

@@ -68,21 +68,21 @@ func originOf(r *http.Request) bundles.Origin {
 
 // push answers PUT /api/v1/bundles/{name}.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
-	activate, ok := flag(w, r, "activate", true)
+	activate, ok := s.pushFlag(w, r, "activate", true)
 	if !ok {
 		return
 	}
-	dryRun, ok := flag(w, r, "dry_run", false)
+	dryRun, ok := s.pushFlag(w, r, "dry_run", false)
 	if !ok {
 		return
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		fail(w, http.StatusUnsupportedMediaType, "unsupported_coding", "the body is the tarball itself, without Content-Encoding", "Content-Encoding")
+		s.changeRefused(w, r, "push", refusal{http.StatusUnsupportedMediaType, "unsupported_coding", "the body is the tarball itself, without Content-Encoding", "Content-Encoding"})
 		return
 	}
 	none := strings.TrimSpace(strings.Join(r.Header.Values("If-None-Match"), ","))
 	if none != "" && none != "*" {
-		fail(w, http.StatusBadRequest, "invalid_parameter", "If-None-Match is *, that no revision is active, or absent", "If-None-Match")
+		s.changeRefused(w, r, "push", refusal{http.StatusBadRequest, bundles.CodeRequest, "If-None-Match is *, that no revision is active, or absent", "If-None-Match"})
 		return
 	}
 	body := &patientBody{Reader: r.Body, w: w}
@@ -117,15 +117,15 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// flag reads a parameter that is true or false.
-func flag(w http.ResponseWriter, r *http.Request, name string, byDefault bool) (value, ok bool) {
+// pushFlag reads a parameter of a push that is true or false.
+func (s *Server) pushFlag(w http.ResponseWriter, r *http.Request, name string, byDefault bool) (value, ok bool) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
 		return byDefault, true
 	}
 	value, err := strconv.ParseBool(text)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "invalid_parameter", name+" is true or false", name)
+		s.changeRefused(w, r, "push", refusal{http.StatusBadRequest, bundles.CodeRequest, name + " is true or false", name})
 		return false, false
 	}
 	return value, true
@@ -136,7 +136,7 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Revision string `json:"revision"`
 	}
-	if !decode(w, r, &ask) {
+	if !s.decodeChange(w, r, &ask, "rollback") {
 		return
 	}
 	done, err := s.o.Bundles.Rollback(r.Context(), bundles.RollbackRequest{
@@ -155,7 +155,7 @@ func (s *Server) activate(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Bundles map[string]*string `json:"bundles"`
 	}
-	if !decode(w, r, &ask) {
+	if !s.decodeChange(w, r, &ask, "activate") {
 		return
 	}
 	done, err := s.o.Bundles.Activate(r.Context(), bundles.ActivationRequest{Bundles: ask.Bundles, By: originOf(r)})

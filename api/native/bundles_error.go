@@ -25,6 +25,34 @@ func decode(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
+// decodeChange reads the body of a request to change what is active or tried.
+func (s *Server) decodeChange(w http.ResponseWriter, r *http.Request, into any, action string) bool {
+	err := strictJSON(http.MaxBytesReader(w, r.Body, maxAsk), into)
+	if err == nil {
+		return true
+	}
+	s.changeRefused(w, r, action, refusal{http.StatusBadRequest, bundles.CodeRequest, "the body: " + err.Error(), ""})
+	return false
+}
+
+// refusal is why a request is not even handed to the service of bundles.
+type refusal struct {
+	status        int
+	code          bundles.Code
+	detail, field string
+}
+
+// changeRefused records a refusal as the service records its own, and answers it.
+func (s *Server) changeRefused(w http.ResponseWriter, r *http.Request, action string, why refusal) {
+	err := s.o.Bundles.Refused(r.Context(), bundles.Attempt{Action: action, Name: param(r, "name"), Revision: param(r, "rev"), By: originOf(r)},
+		&bundles.Error{Code: why.code, Message: why.detail})
+	if errors.Is(err, audit.ErrUnavailable) {
+		s.bundleError(w, r, err, action)
+		return
+	}
+	fail(w, why.status, string(why.code), why.detail, why.field)
+}
+
 // strictJSON reads one JSON value that has no members which into lacks.
 func strictJSON(from io.Reader, into any) error {
 	decoder := json.NewDecoder(from)

@@ -14,7 +14,7 @@ func (s *Server) stage(w http.ResponseWriter, r *http.Request) {
 		Percent float64      `json:"percent"`
 		Limits  trial.Limits `json:"limits"`
 	}
-	if !decode(w, r, &ask) {
+	if !s.decodeChange(w, r, &ask, "stage") {
 		return
 	}
 	st, err := s.o.Bundles.Try(r.Context(), bundles.StageRequest{
@@ -53,7 +53,7 @@ func (s *Server) promote(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Revision string `json:"revision"`
 	}
-	if !decode(w, r, &ask) {
+	if !s.decodeChange(w, r, &ask, "promote") {
 		return
 	}
 	done, err := s.o.Bundles.Promote(r.Context(), bundles.PromoteRequest{

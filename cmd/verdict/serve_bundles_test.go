@@ -127,7 +127,8 @@ func TestBundlesOverHTTP(t *testing.T) {
 		t.Errorf("the decision's record does not name the revision: %s", rec)
 	}
 	wantStatus(t, get("audit/records?from=0"), http.StatusOK,
-		`"event":"bundle_pushed"`, `"event":"bundle_refused"`, `"event":"bundle_activated"`, `"event":"bundle_rolled_back"`)
+		`"event":"bundle_pushed"`, `"event":"bundle_refused"`, `"event":"bundle_activated"`, `"event":"bundle_rolled_back"`,
+		"has no revision v9 that is kept", `the body: json: unknown field \"to\"`)
 
 	s.Kill()
 	s = servertest.Start(t, servertest.Options{Dir: s.Dir})
