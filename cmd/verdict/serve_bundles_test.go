@@ -128,7 +128,7 @@ func TestBundlesOverHTTP(t *testing.T) {
 	}
 	wantStatus(t, get("audit/records?from=0"), http.StatusOK,
 		`"event":"bundle_pushed"`, `"event":"bundle_refused"`, `"event":"bundle_activated"`, `"event":"bundle_rolled_back"`,
-		"has no revision v9 that is kept", `the body: json: unknown field \"to\"`)
+		`has no revision \"v9\" that is kept`, `the body: json: unknown field \"to\"`)
 
 	s.Kill()
 	s = servertest.Start(t, servertest.Options{Dir: s.Dir})
