@@ -139,14 +139,10 @@ func (g *Gate) policyAllows(r *http.Request, req *Request, s *settings, bundle s
 }
 
 func questionOf(r *http.Request, req *Request, bundle string) *CallerQuestion {
-	q := &CallerQuestion{
-		Caller: req.Caller, Class: req.Class, Listener: req.Listener,
+	return &CallerQuestion{
+		Caller: req.Caller, Class: req.Class, Listener: req.Listener, ClientIP: req.Client.IP(),
 		Method: r.Method, Path: r.URL.EscapedPath(), Bundle: bundle,
 	}
-	if req.Client.Addr.IsValid() {
-		q.ClientIP = req.Client.Addr.String()
-	}
-	return q
 }
 
 func reasonOf(a CallerAnswer) string {

@@ -147,10 +147,7 @@ func (s *Server) sign(q *pdp.Query, r *http.Request) {
 		q.UserAgent = agent[0]
 	}
 	if x := api.FromContext(r.Context()); x != nil {
-		q.Caller, q.CorrelationID, q.TraceID = x.Caller.Name, x.ID, x.TraceID
-		if x.Client.Addr.IsValid() {
-			q.ClientIP = x.Client.Addr.String()
-		}
+		q.Caller, q.ClientIP, q.CorrelationID, q.TraceID = x.Caller.Name, x.Client.IP(), x.ID, x.TraceID
 	}
 	if id := r.Header["X-Request-Id"]; q.CorrelationID == "" && len(id) > 0 && len(id[0]) <= maxRequestID {
 		q.CorrelationID = id[0] // an arbitrary string here, escaped in the record

@@ -118,10 +118,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) query(r *http.Request, from gateway, fault *pdp.Fault) *pdp.Query {
-	q := &pdp.Query{Edge: Edge, Path: s.o.Path, Copies: s.copies, UserAgent: r.UserAgent(), Fault: fault}
-	if from.client.Addr.IsValid() {
-		q.ClientIP = from.client.Addr.String()
-	}
+	q := &pdp.Query{Edge: Edge, Path: s.o.Path, Copies: s.copies, ClientIP: from.client.IP(), UserAgent: r.UserAgent(), Fault: fault}
 	if x := api.FromContext(r.Context()); x != nil {
 		q.Caller, q.CorrelationID, q.TraceID = x.Caller.Name, x.ID, x.TraceID
 	}

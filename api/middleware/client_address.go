@@ -30,6 +30,14 @@ func (c Client) Loopback() bool {
 	return c.Peer.IsLoopback() && c.Addr.IsLoopback() && !c.Forwarded
 }
 
+// IP is Addr as text; empty when nobody knows it.
+func (c Client) IP() string {
+	if !c.Addr.IsValid() {
+		return ""
+	}
+	return c.Addr.String()
+}
+
 // ClientAddress finds out where a request came from. X-Forwarded-For is
 // believed only when the peer is in a trusted network, and then read from the
 // right: each trusted address hands over to the one before it, and the first

@@ -127,11 +127,8 @@ func (s refusals) Record(ctx context.Context, r api.Refusal) error {
 	}
 	record := &audit.Record{
 		Type: audit.TypeSecurity, Event: audit.EventAccessRefused, Severity: severity, Outcome: audit.OutcomeFailure,
-		Path: r.Path, Action: r.Method, UserAgent: r.UserAgent, RequestedBy: r.Caller.Name,
+		Path: r.Path, Action: r.Method, ClientIP: r.Client.IP(), UserAgent: r.UserAgent, RequestedBy: r.Caller.Name,
 		CorrelationID: r.ID, TraceID: r.TraceID, Message: r.Message,
-	}
-	if r.Client.Addr.IsValid() {
-		record.ClientIP = r.Client.Addr.String()
 	}
 	return s.a.record(ctx, record, map[string]any{
 		"status": r.Status, "code": r.Code, "class": r.Class.String(), "listener": r.Listener.String(),
