@@ -205,10 +205,7 @@ func (s *Server) recordAccess(w http.ResponseWriter, r *http.Request, filter map
 		Outcome: audit.OutcomeSuccess, Edge: "native", Path: r.URL.Path, Details: details,
 	}
 	if x := api.FromContext(r.Context()); x != nil {
-		rec.RequestedBy, rec.CorrelationID, rec.TraceID = x.Caller.Name, x.ID, x.TraceID
-		if x.Client.Addr.IsValid() {
-			rec.ClientIP = x.Client.Addr.String()
-		}
+		rec.RequestedBy, rec.ClientIP, rec.CorrelationID, rec.TraceID = x.Caller.Name, x.Client.IP(), x.ID, x.TraceID
 	}
 	_, err = s.o.Log.Append(r.Context(), rec)
 	if err == nil {

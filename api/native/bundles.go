@@ -54,18 +54,6 @@ func param(r *http.Request, name string) string {
 	return value
 }
 
-// originOf tells who asks, for the records.
-func originOf(r *http.Request) bundles.Origin {
-	o := bundles.Origin{Edge: "native", UserAgent: r.UserAgent()}
-	if x := api.FromContext(r.Context()); x != nil {
-		o.Caller, o.CorrelationID, o.TraceID = x.Caller.Name, x.ID, x.TraceID
-		if x.Client.Addr.IsValid() {
-			o.ClientIP = x.Client.Addr.String()
-		}
-	}
-	return o
-}
-
 // push answers PUT /api/v1/bundles/{name}.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	activate, ok := s.pushFlag(w, r, "activate", true)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
-	"github.com/verdict-pdp/verdict/keys"
 	"github.com/verdict-pdp/verdict/keys/cert"
 	"github.com/verdict-pdp/verdict/storage"
 )
@@ -111,14 +110,6 @@ func (s *Server) certificateRevoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.reply(w, info)
-}
-
-// byOf tells who asks, for records of keys and certificates.
-func byOf(r *http.Request) keys.By {
-	o := originOf(r)
-	return keys.By{
-		Caller: o.Caller, ClientIP: o.ClientIP, UserAgent: o.UserAgent, Edge: o.Edge, CorrelationID: o.CorrelationID, TraceID: o.TraceID,
-	}
 }
 
 // certificateError answers an error of the inventory.

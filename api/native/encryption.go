@@ -48,19 +48,6 @@ func (s *Server) cryptoBody(w http.ResponseWriter, r *http.Request, fn func(*cry
 	}
 }
 
-// askerOf is who sent the request, and on whose behalf.
-func askerOf(r *http.Request, ask *cryptoAsk) *service.Asker {
-	a := &service.Asker{UserAgent: r.UserAgent(), Subject: ask.subject, Facts: ask.facts}
-	if x := api.FromContext(r.Context()); x != nil {
-		a.Caller, a.Kind, a.Scopes = x.Caller.Name, x.Caller.Kind.String(), x.Caller.Scopes.Names()
-		a.CorrelationID, a.TraceID = x.ID, x.TraceID
-		if x.Client.Addr.IsValid() {
-			a.ClientIP = x.Client.Addr.String()
-		}
-	}
-	return a
-}
-
 // fieldAnswer tells of a field that was encrypted or opened.
 type fieldAnswer struct {
 	Pointer        string `json:"pointer"`

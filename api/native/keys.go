@@ -63,15 +63,6 @@ func (s *Server) mountKeys(r chi.Router, require Require) {
 	route(http.MethodPost, "/api/v1/keys/master/rotate", api.ClassAdmin, s.masterRotate)
 }
 
-// keysBy tells who asks, for the records.
-func keysBy(r *http.Request) keys.By {
-	o := originOf(r)
-	return keys.By{
-		Caller: o.Caller, ClientIP: o.ClientIP, UserAgent: o.UserAgent, Edge: o.Edge,
-		CorrelationID: o.CorrelationID, TraceID: o.TraceID,
-	}
-}
-
 // decodeIf reads a request's JSON object, which may be missing.
 func decodeIf(w http.ResponseWriter, r *http.Request, into any) bool {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsk))
@@ -171,7 +162,7 @@ func (s *Server) keyRotate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.keyChange(w, r, "rotate key", func(id string) error {
-		_, err := s.o.Keys.Ring.Rotate(r.Context(), keysBy(r), id)
+		_, err := s.o.Keys.Ring.Rotate(r.Context(), byOf(r), id)
 		return err
 	})
 }
@@ -190,14 +181,14 @@ func (s *Server) keySchedule(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.keyChange(w, r, "set the next rotation", func(id string) error {
-		return s.o.Keys.Ring.SetNextRotation(r.Context(), keysBy(r), id, *ask.At)
+		return s.o.Keys.Ring.SetNextRotation(r.Context(), byOf(r), id, *ask.At)
 	})
 }
 
 // keyUnschedule answers DELETE /api/v1/keys/{id}/next_rotation.
 func (s *Server) keyUnschedule(w http.ResponseWriter, r *http.Request) {
 	s.keyChange(w, r, "remove the next rotation", func(id string) error {
-		return s.o.Keys.Ring.SetNextRotation(r.Context(), keysBy(r), id, time.Time{})
+		return s.o.Keys.Ring.SetNextRotation(r.Context(), byOf(r), id, time.Time{})
 	})
 }
 
@@ -228,7 +219,7 @@ func (s *Server) keyVersion(w http.ResponseWriter, r *http.Request, doing string
 		}
 	}
 	s.keyChange(w, r, doing, func(id string) error {
-		_, err := change(r.Context(), keysBy(r), id, version)
+		_, err := change(r.Context(), byOf(r), id, version)
 		return err
 	})
 }
@@ -244,7 +235,7 @@ func (s *Server) masterRotate(w http.ResponseWriter, r *http.Request) {
 	}
 	s.keyChanges.Lock()
 	defer s.keyChanges.Unlock()
-	if err := s.o.Keys.RotateMaster(r.Context(), keysBy(r)); err != nil {
+	if err := s.o.Keys.RotateMaster(r.Context(), byOf(r)); err != nil {
 		s.keyError(w, r, err, "rotate the master key")
 		return
 	}

@@ -21,7 +21,7 @@ func (s *Server) keyEscrow(w http.ResponseWriter, r *http.Request) {
 	if !s.escrowed(w) {
 		return
 	}
-	packages, err := s.o.Keys.Escrow.Export(r.Context(), keysBy(r), param(r, "id"))
+	packages, err := s.o.Keys.Escrow.Export(r.Context(), byOf(r), param(r, "id"))
 	if err != nil {
 		s.keyError(w, r, err, "export escrow packages")
 		return
@@ -46,7 +46,7 @@ func (s *Server) keyRecover(w http.ResponseWriter, r *http.Request) {
 		s.keyError(w, r, err, "recover key")
 		return
 	}
-	progress, err := s.o.Keys.Recoveries.Give(r.Context(), keysBy(r), principal, param(r, "id"), ask.Shares)
+	progress, err := s.o.Keys.Recoveries.Give(r.Context(), byOf(r), principal, param(r, "id"), ask.Shares)
 	if err != nil {
 		s.keyError(w, r, err, "recover key")
 		return
@@ -63,7 +63,7 @@ func (s *Server) keyRecoverCancel(w http.ResponseWriter, r *http.Request) {
 	if !s.escrowed(w) {
 		return
 	}
-	if err := s.o.Keys.Recoveries.Cancel(r.Context(), keysBy(r), param(r, "id")); err != nil {
+	if err := s.o.Keys.Recoveries.Cancel(r.Context(), byOf(r), param(r, "id")); err != nil {
 		s.keyError(w, r, err, "end a recovery")
 		return
 	}

@@ -108,15 +108,8 @@ func (s *Server) preview(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
 		return
 	}
-	q := &ask.query
-	q.UserAgent = r.UserAgent()
-	if x := api.FromContext(r.Context()); x != nil {
-		q.Caller, q.CorrelationID, q.TraceID = x.Caller.Name, x.ID, x.TraceID
-		if x.Client.Addr.IsValid() {
-			q.ClientIP = x.Client.Addr.String()
-		}
-	}
-	got, err := s.o.Previews.Preview(r.Context(), q, &ask.overlay)
+	signQuery(&ask.query, r)
+	got, err := s.o.Previews.Preview(r.Context(), &ask.query, &ask.overlay)
 	if err != nil {
 		s.previewError(w, r, err)
 		return
