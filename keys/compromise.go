@@ -18,12 +18,9 @@ func (r *Ring) Compromise(ctx context.Context, by By, id string, version uint32)
 		return Key{}, err
 	}
 	defer r.manage.leave()
-	key, err := r.backend.Describe(ctx, id)
+	key, version, err := r.versionOf(ctx, id, version)
 	if err != nil {
-		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
-	}
-	if version == 0 {
-		version = key.Latest
+		return Key{}, err
 	}
 	if version > key.Latest {
 		return Key{}, fmt.Errorf("key %s has no version %d: %w", id, version, ErrVersionDisallowed)
@@ -47,10 +44,29 @@ func (r *Ring) Compromise(ctx context.Context, by By, id string, version uint32)
 	r.metrics.changes.WithLabelValues(string(EventCompromised)).Inc()
 	next, err := r.leave(ctx, by, key, version)
 	if err != nil {
-		event.Kind, event.Failed = EventChangeFailed, err.Error()
-		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
+		return Key{}, r.changeFailed(ctx, event, err)
 	}
 	return next, nil
+}
+
+// versionOf describes a key, and tells which of its versions is meant: 0 is the
+// latest.
+func (r *Ring) versionOf(ctx context.Context, id string, version uint32) (Key, uint32, error) {
+	key, err := r.backend.Describe(ctx, id)
+	if err != nil {
+		return Key{}, 0, fmt.Errorf("describe key %s: %w", id, err)
+	}
+	if version == 0 {
+		version = key.Latest
+	}
+	return key, version, nil
+}
+
+// changeFailed records that a change which is in the log already did not happen,
+// or not wholly, and returns why.
+func (r *Ring) changeFailed(ctx context.Context, event Event, err error) error {
+	event.Kind, event.Failed = EventChangeFailed, err.Error()
+	return errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
 }
 
 // leave makes a compromised version one that nothing new is made with.
@@ -93,12 +109,9 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 		return Key{}, err
 	}
 	defer r.manage.leave()
-	key, err := r.backend.Describe(ctx, id)
+	key, version, err := r.versionOf(ctx, id, version)
 	if err != nil {
-		return Key{}, fmt.Errorf("describe key %s: %w", id, err)
-	}
-	if version == 0 {
-		version = key.Latest
+		return Key{}, err
 	}
 	if version > key.Latest || version < key.MinDecrypt {
 		return Key{}, fmt.Errorf("key %s has versions %d to %d, not %d: %w", id, key.MinDecrypt, key.Latest, version, ErrVersionDisallowed)
@@ -121,9 +134,7 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 	}
 	r.forget(id)
 	if err != nil {
-		err = fmt.Errorf("retire versions of key %s below %d: %w", id, version, err)
-		event.Kind, event.Failed = EventChangeFailed, err.Error()
-		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
+		return Key{}, r.changeFailed(ctx, event, fmt.Errorf("retire versions of key %s below %d: %w", id, version, err))
 	}
 	r.metrics.changes.WithLabelValues(string(EventRetired)).Inc()
 	if r.o.Escrow != nil {

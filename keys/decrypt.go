@@ -188,11 +188,7 @@ func (r *Ring) openKeys(ctx context.Context, id string, group []*opened) {
 		}
 		mine[o.key] = append(mine[o.key], o)
 	}
-	for rest := order; len(rest) > 0; {
-		part := rest[:min(len(rest), MaxBatch)]
-		rest = rest[len(part):]
-		r.unwrap(ctx, id, part, mine)
-	}
+	r.unwrap(ctx, id, order, mine)
 	for k, f := range flights {
 		f.dek, f.err = mine[k][0].dek, mine[k][0].err
 		r.opening.land(k, f, keep, epoch, 1, 0)
@@ -200,8 +196,17 @@ func (r *Ring) openKeys(ctx context.Context, id string, group []*opened) {
 	r.join(ctx, id, theirs)
 }
 
-// unwrap opens data keys by one call.
-func (r *Ring) unwrap(ctx context.Context, id string, part []cacheKey, waiting map[cacheKey][]*opened) {
+// unwrap opens the data keys that are waited for.
+func (r *Ring) unwrap(ctx context.Context, id string, order []cacheKey, waiting map[cacheKey][]*opened) {
+	for rest := order; len(rest) > 0; {
+		part := rest[:min(len(rest), MaxBatch)]
+		rest = rest[len(part):]
+		r.unwrapPart(ctx, id, part, waiting)
+	}
+}
+
+// unwrapPart opens data keys by one call.
+func (r *Ring) unwrapPart(ctx context.Context, id string, part []cacheKey, waiting map[cacheKey][]*opened) {
 	sealed := make([]Sealed, len(part))
 	for i, k := range part {
 		first := waiting[k][0]
@@ -243,11 +248,7 @@ func (r *Ring) join(ctx context.Context, id string, theirs map[*opened]*flight) 
 		}
 		again[o.key] = append(again[o.key], o)
 	}
-	for rest := order; len(rest) > 0; {
-		part := rest[:min(len(rest), MaxBatch)]
-		rest = rest[len(part):]
-		r.unwrap(ctx, id, part, again)
-	}
+	r.unwrap(ctx, id, order, again)
 }
 
 // openBody opens the value itself.

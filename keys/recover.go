@@ -83,9 +83,7 @@ func (r *Ring) Recover(ctx context.Context, by By, id string, rec Recovery) (Key
 	key, err := r.bringBack(ctx, id, loss, rec)
 	r.forget(id)
 	if err != nil {
-		err = fmt.Errorf("recover key %s: %w", id, err)
-		event.Kind, event.Failed = EventChangeFailed, err.Error()
-		return Key{}, errors.Join(err, r.recorder.RecordKey(context.WithoutCancel(ctx), event))
+		return Key{}, r.changeFailed(ctx, event, fmt.Errorf("recover key %s: %w", id, err))
 	}
 	r.metrics.changes.WithLabelValues(string(EventRecovered)).Inc()
 	r.setReady(id)
