@@ -28,3 +28,14 @@ func (e *Engine) Occupy() (free func()) {
 		}
 	}
 }
+
+// Of returns the reach of the document at ref, which may be a rule's, one above
+// several rules, or one inside a rule's. A ref that no rule has to do with is
+// base data and reaches nothing.
+func (r *Reaches) Of(ref ast.Ref) Reach {
+	s := r.union(ref)
+	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque, Unrecorded: s.unkept || r.opaque}
+}
+
+// Bytes returns how much the kept results take.
+func (m *Memo) Bytes() int64 { return m.used.Load() }

@@ -85,9 +85,6 @@ func NewMemo(r *Reaches, maxBytes int) *Memo {
 	return &Memo{reaches: r, seed: maphash.MakeSeed(), budget: int64(maxBytes), size: size}
 }
 
-// Bytes returns how much the kept results take.
-func (m *Memo) Bytes() int64 { return m.used.Load() }
-
 // Entry returns what stands for the document at ref in a Memo. Make it once for
 // a ref and keep it: it learns whether keeping results pays.
 func (r *Reaches) Entry(ref ast.Ref) *Entry {

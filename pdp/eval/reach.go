@@ -84,14 +84,6 @@ func Analyze(c *ast.Compiler) *Reaches {
 	return r
 }
 
-// Of returns the reach of the document at ref, which may be a rule's, one above
-// several rules, or one inside a rule's. A ref that no rule has to do with is
-// base data and reaches nothing.
-func (r *Reaches) Of(ref ast.Ref) Reach {
-	s := r.union(ref)
-	return Reach{Inputs: s.inputs.refs(), Deterministic: !s.anyhow && !r.opaque, Unrecorded: s.unkept || r.opaque}
-}
-
 // union returns the reach of all rules that have to do with ref.
 func (r *Reaches) union(ref ast.Ref) *summary {
 	all := &summary{}
@@ -206,8 +198,7 @@ func (a *analysis) rule(rule *ast.Rule) *summary {
 // walk notes what the node x itself reads and calls, and adds the rules that it
 // may refer to.
 func (a *analysis) walk(x any, s *summary, deps map[*ast.Rule]struct{}) {
-	var vis *ast.GenericVisitor
-	vis = ast.NewGenericVisitor(func(x any) bool {
+	walkRefs(x, func(ref ast.Ref) { a.ref(ref, s, deps) }, func(x any) {
 		switch x := x.(type) {
 		case *ast.Expr:
 			if x.IsCall() {
@@ -220,23 +211,8 @@ func (a *analysis) walk(x any, s *summary, deps map[*ast.Rule]struct{}) {
 			if ref, ok := x.Value.Value.(ast.Ref); ok {
 				a.call(ref, s)
 			}
-		case ast.Var:
-			if x.Equal(ast.InputRootDocument.Value) || x.Equal(ast.DefaultRootDocument.Value) {
-				a.ref(ast.Ref{ast.NewTerm(x)}, s, deps)
-			}
-		case ast.Ref:
-			a.ref(x, s, deps)
-			if _, ok := x[0].Value.(ast.Var); !ok {
-				vis.Walk(x[0])
-			}
-			for _, t := range x[1:] {
-				vis.Walk(t)
-			}
-			return true
 		}
-		return false
 	})
-	vis.Walk(x)
 }
 
 // ref notes what is read at ref, whose first term may also be a local variable.

@@ -57,16 +57,20 @@ func (c *collector) rule(rule *ast.Rule) {
 	}
 }
 
-func (c *collector) walk(x any) {
+func (c *collector) walk(x any) { walkRefs(x, c.ref, func(any) {}) }
+
+// walkRefs calls ref for each reference in the node x, the bare input and data
+// among them, and other for all else. References within references count too.
+func walkRefs(x any, ref func(ast.Ref), other func(any)) {
 	var vis *ast.GenericVisitor
 	vis = ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
 		case ast.Var:
-			if x.Equal(ast.DefaultRootDocument.Value) {
-				c.ref(ast.Ref{ast.DefaultRootDocument})
+			if x.Equal(ast.InputRootDocument.Value) || x.Equal(ast.DefaultRootDocument.Value) {
+				ref(ast.Ref{ast.NewTerm(x)})
 			}
 		case ast.Ref:
-			c.ref(x)
+			ref(x)
 			if _, ok := x[0].Value.(ast.Var); !ok {
 				vis.Walk(x[0])
 			}
@@ -74,6 +78,8 @@ func (c *collector) walk(x any) {
 				vis.Walk(t)
 			}
 			return true
+		default:
+			other(x)
 		}
 		return false
 	})
