@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/verdict-pdp/verdict/api"
-	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/keys/cert"
 )
 
@@ -206,59 +205,4 @@ func (c *certificates) status() *cert.KeeperStatus {
 	}
 	s := c.keeper.Status()
 	return &s
-}
-
-// certRecords writes what happens to certificates into the audit log.
-type certRecords struct{ a *app }
-
-// RecordCertificate implements cert.Recorder.
-func (s certRecords) RecordCertificate(ctx context.Context, e cert.Event) error {
-	event, severity, ok := certEvent(e.Kind)
-	if !ok {
-		return errors.New("record an event of certificates: unknown kind " + string(e.Kind))
-	}
-	r := &audit.Record{
-		Type: audit.TypeSecurity, Event: event, Severity: severity, Outcome: audit.OutcomeSuccess, Resource: "certificate",
-		ClientIP: e.By.ClientIP, UserAgent: e.By.UserAgent, RequestedBy: e.By.Caller, Edge: e.By.Edge,
-		CorrelationID: e.By.CorrelationID, TraceID: e.By.TraceID, Message: e.Detail,
-	}
-	if r.RequestedBy == "" {
-		r.RequestedBy = "serve"
-	}
-	details := map[string]any{}
-	if e.Certificate.Serial != "" {
-		r.Resource = "certificate:" + e.Certificate.Serial
-		details["certificate"] = e.Certificate
-	}
-	if e.Failed != "" {
-		r.Outcome, r.Message = audit.OutcomeFailure, e.Failed
-	}
-	if e.Kind == cert.EventExpiring {
-		r.Outcome = audit.OutcomeWarning
-	}
-	if e.Code != "" {
-		details["code"] = e.Code
-	}
-	return s.a.record(ctx, r, details)
-}
-
-// certEvent gives the log's word and weight of an event.
-func certEvent(kind cert.EventKind) (event string, severity audit.Severity, ok bool) {
-	switch kind {
-	case cert.EventIssued:
-		return audit.EventCertificateIssued, audit.SeverityMedium, true
-	case cert.EventIssueRefused:
-		return audit.EventCertificateRefused, audit.SeverityMedium, true
-	case cert.EventRenewed:
-		return audit.EventCertificateRenewal, audit.SeverityInfo, true
-	case cert.EventRenewalFailed:
-		return audit.EventCertificateRenewal, audit.SeverityHigh, true
-	case cert.EventExpiring:
-		return audit.EventCertificateExpiring, audit.SeverityHigh, true
-	case cert.EventRevoked:
-		return audit.EventCertificateRevoked, audit.SeverityHigh, true
-	case cert.EventTrustChanged:
-		return audit.EventCertificateTrust, audit.SeverityHigh, true
-	}
-	return "", "", false
 }

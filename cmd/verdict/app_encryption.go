@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/verdict-pdp/verdict/audit"
-	"github.com/verdict-pdp/verdict/keys"
 	"github.com/verdict-pdp/verdict/keys/service"
 )
 
@@ -40,23 +38,4 @@ func (a *app) reconcileJobs(ctx context.Context) error {
 		a.logger.Error().Err(err).Msg("the holds of re-encryption jobs could not be put right")
 	}
 	return nil
-}
-
-// jobRecords writes the beginning and the end of jobs into the audit log.
-type jobRecords struct{ a *app }
-
-// RecordJob implements service.JobRecorder.
-func (r jobRecords) RecordJob(ctx context.Context, j service.Job, by keys.By) error {
-	rec := &audit.Record{
-		Type: audit.TypeKey, Event: audit.EventReencryptionEnded, Severity: audit.SeverityMedium, Outcome: audit.OutcomeSuccess,
-		Resource: "key:" + j.KeyID, ClientIP: by.ClientIP, UserAgent: by.UserAgent, RequestedBy: by.Caller, Edge: by.Edge,
-		CorrelationID: by.CorrelationID, TraceID: by.TraceID,
-	}
-	switch j.State {
-	case service.JobOpen:
-		rec.Event = audit.EventReencryptionStarted
-	case service.JobAbandoned:
-		rec.Severity, rec.Outcome = audit.SeverityHigh, audit.OutcomeWarning
-	}
-	return r.a.record(ctx, rec, j)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -232,97 +231,4 @@ func (a *app) keyStatus() keyStatus {
 		s.Vault = &v
 	}
 	return s
-}
-
-// keyRecords writes what happens to keys into the audit log.
-type keyRecords struct{ a *app }
-
-// RecordKey implements keys.Recorder.
-func (k keyRecords) RecordKey(ctx context.Context, e keys.Event) error {
-	event, severity, ok := keyEvent(e.Kind)
-	if !ok {
-		return errors.New("record an event of keys: unknown kind " + string(e.Kind))
-	}
-	r := &audit.Record{
-		Type: audit.TypeKey, Event: event, Severity: severity, Outcome: audit.OutcomeSuccess, Resource: "key:" + e.KeyID,
-		DecisionID: e.By.DecisionID, ClientIP: e.By.ClientIP, UserAgent: e.By.UserAgent, RequestedBy: e.By.Caller, Edge: e.By.Edge,
-		CorrelationID: e.By.CorrelationID, TraceID: e.By.TraceID, Message: e.Failed,
-	}
-	if r.RequestedBy == "" {
-		r.RequestedBy = "serve"
-	}
-	if e.Failed != "" || e.Kind == keys.EventOpeningFailed {
-		r.Outcome = audit.OutcomeFailure
-	}
-	details := map[string]any{}
-	if e.Class != 0 {
-		details["classification"] = e.Class.String()
-	}
-	for name, value := range map[string]string{"type": string(e.Type), "cause": string(e.Cause), "digest": e.Digest} {
-		if value != "" {
-			details[name] = value
-		}
-	}
-	for name, version := range map[string]uint32{"version": e.Version, "from": e.From} {
-		if version != 0 {
-			details[name] = version
-		}
-	}
-	if !e.At.IsZero() {
-		details["at"] = e.At.UTC()
-	}
-	if len(e.Principals) > 0 {
-		details["shares"], details["principals"] = e.Shares, e.Principals
-	}
-	if len(e.Missing) > 0 {
-		details["missing"] = e.Missing
-	}
-	if len(e.Failures) > 0 {
-		details["failures"], details["contexts"] = e.Failures, e.Contexts
-	}
-	return k.a.record(ctx, r, details)
-}
-
-// keyEvent gives the log's word and weight of an event.
-func keyEvent(kind keys.EventKind) (event string, severity audit.Severity, ok bool) {
-	switch kind {
-	case keys.EventCreated:
-		return audit.EventKeyCreated, audit.SeverityMedium, true
-	case keys.EventRotated:
-		return audit.EventKeyRotation, audit.SeverityMedium, true
-	case keys.EventRotationFailed:
-		return audit.EventKeyRotationFailed, audit.SeverityHigh, true
-	case keys.EventScheduled:
-		return audit.EventKeyScheduled, audit.SeverityMedium, true
-	case keys.EventCompromised:
-		return audit.EventKeyCompromised, audit.SeverityCritical, true
-	case keys.EventRetired:
-		return audit.EventKeyRetired, audit.SeverityHigh, true
-	case keys.EventChangeFailed:
-		return audit.EventKeyChangeFailed, audit.SeverityHigh, true
-	case keys.EventOpeningFailed:
-		return audit.EventKeyOpeningFailed, audit.SeverityHigh, true
-	case keys.EventMasterRotated:
-		return audit.EventMasterRotated, audit.SeverityHigh, true
-	}
-	return escrowEvent(kind)
-}
-
-// escrowEvent is keyEvent of what happens in escrow.
-func escrowEvent(kind keys.EventKind) (event string, severity audit.Severity, ok bool) {
-	switch kind {
-	case keys.EventEscrowed:
-		return audit.EventKeyEscrowed, audit.SeverityMedium, true
-	case keys.EventEscrowExported:
-		return audit.EventKeyEscrowExported, audit.SeverityHigh, true
-	case keys.EventRecoveryShares:
-		return audit.EventKeyRecoveryShares, audit.SeverityCritical, true
-	case keys.EventRecoveryRefused:
-		return audit.EventKeyRecoveryRefused, audit.SeverityCritical, true
-	case keys.EventRecoveryCancelled:
-		return audit.EventKeyRecoveryCancelled, audit.SeverityHigh, true
-	case keys.EventRecovered:
-		return audit.EventKeyRecovered, audit.SeverityCritical, true
-	}
-	return "", "", false
 }
