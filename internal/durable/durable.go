@@ -44,14 +44,6 @@ func fill(f *os.File, data []byte, perm fs.FileMode) error {
 	return err
 }
 
-// Remove deletes a file and syncs the folder.
-func Remove(path string) error {
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
-}
-
 // SyncDir makes the names in a folder durable.
 func SyncDir(path string) error {
 	d, err := os.Open(path)

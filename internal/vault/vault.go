@@ -141,9 +141,6 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// Timeout is the time of all calls of one request.
-func (c *Client) Timeout() time.Duration { return c.o.Timeout }
-
 // Status is how Vault and the client's login do.
 type Status struct {
 	Address   string `json:"address"`

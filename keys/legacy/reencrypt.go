@@ -28,20 +28,6 @@ type Counts struct {
 	Failed map[string]int `json:"failed"`
 }
 
-// Add adds other counts.
-func (c *Counts) Add(other Counts) {
-	c.Total += other.Total
-	if c.Done == nil {
-		c.Done, c.Failed = map[Algorithm]int{}, map[string]int{}
-	}
-	for algorithm, n := range other.Done {
-		c.Done[algorithm] += n
-	}
-	for code, n := range other.Failed {
-		c.Failed[code] += n
-	}
-}
-
 // Reencrypt opens fields and encrypts their values by the ring, at most
 // keys.MaxItems. It gives one result for each and counts them. An error means
 // that no field was encrypted.
