@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -50,12 +48,8 @@ func activationCommand(ctx context.Context, args []string, out io.Writer) error 
 	site := siteFlags(flags)
 	measure := flags.Duration("measure", 20*time.Second, "length of each measurement")
 	rounds := flags.Int("rounds", 3, "rounds; the median is reported")
-	if err := flags.Parse(args); err != nil {
-		return errors.Join(errUsage, err)
-	}
-	if flags.NArg() > 0 || *rounds < 1 {
-		fmt.Fprintln(os.Stderr, "bench activation: wrong arguments")
-		return errUsage
+	if err := parse(flags, args, func() error { return atLeast("rounds", *rounds, 1) }); err != nil {
+		return err
 	}
 	s, err := site(ctx)
 	if err != nil {
@@ -101,21 +95,14 @@ func (a *activation) push(ctx context.Context) error {
 	if a.pushed++; a.pushed > len(a.bundles) {
 		return fmt.Errorf("push: all %d bundles are used up", len(a.bundles))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+a.server.Addr+"/api/v1/bundles/"+workload.BallastName, bytes.NewReader(archive))
+	status, body, err := send(ctx, a.server, http.MethodPut, "/api/v1/bundles/"+workload.BallastName, a.server.PushToken, archive)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+a.server.PushToken)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("push: %w", err)
+	if status >= http.StatusMultipleChoices {
+		return fmt.Errorf("push: status %d: %.300s", status, body)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return errors.Join(fmt.Errorf("push: status %d: %.300s", resp.StatusCode, body), err)
-	}
-	return err
+	return nil
 }
 
 func (a *activation) run(ctx context.Context, rounds int) error {

@@ -45,6 +45,31 @@ func main() {
 // errUsage is returned when the command line is wrong; the reason is printed.
 var errUsage = errors.New("wrong usage")
 
+// parse reads the flags of a command, which takes no arguments beside them, and
+// has their values checked.
+func parse(flags *flag.FlagSet, args []string, check func() error) error {
+	if err := flags.Parse(args); err != nil {
+		return errors.Join(errUsage, err)
+	}
+	err := check()
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: wrong arguments: %v\n", flags.Name(), err)
+		return errUsage
+	}
+	return nil
+}
+
+// atLeast is the error of a flag whose value is too small.
+func atLeast(flag string, value, least int) error {
+	if value < least {
+		return fmt.Errorf("-%s must be at least %d", flag, least)
+	}
+	return nil
+}
+
 func dispatch(ctx context.Context, args []string, out io.Writer) error {
 	command := ""
 	if len(args) > 0 {

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -34,13 +33,13 @@ func memoryCommand(ctx context.Context, args []string, out io.Writer) error {
 	size := flags.Int("size", 50<<20, "bytes of JSON that the data document is grown to")
 	names := flags.String("targets", "verdict,opa", "what to measure")
 	file := flags.String("out", "", "write the report to OUT.md")
-	if err := flags.Parse(args); err != nil {
-		return errors.Join(errUsage, err)
-	}
-	chosen, err := choose(strings.Split(*names, ","))
-	if err != nil || flags.NArg() > 0 || *size < 1 {
-		fmt.Fprintln(os.Stderr, "bench memory: wrong arguments:", err)
-		return errUsage
+	var chosen []target
+	err := parse(flags, args, func() (err error) {
+		chosen, err = choose(strings.Split(*names, ","))
+		return errors.Join(err, atLeast("size", *size, 1))
+	})
+	if err != nil {
+		return err
 	}
 	s, err := site(ctx)
 	if err != nil {

@@ -26,13 +26,13 @@ func profileCommand(ctx context.Context, args []string, out io.Writer) error {
 	connections := flags.Int("connections", 64, "number of connections")
 	length := flags.Duration("measure", 5*time.Second, "length of the measurement")
 	cumulative := flags.Bool("cumulative", false, "count a function's callees to it")
-	if err := flags.Parse(args); err != nil {
-		return errors.Join(errUsage, err)
-	}
-	chosen, err := choose([]string{*name})
-	if err != nil || flags.NArg() > 0 || *connections < 1 {
-		fmt.Fprintln(os.Stderr, "bench profile: wrong arguments:", err)
-		return errUsage
+	var chosen []target
+	err := parse(flags, args, func() (err error) {
+		chosen, err = choose([]string{*name})
+		return errors.Join(err, atLeast("connections", *connections, 1))
+	})
+	if err != nil {
+		return err
 	}
 	s, err := site(ctx)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -43,12 +42,8 @@ func replayCommand(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench replay", flag.ContinueOnError)
 	site := siteFlags(flags)
 	decisions := flags.Int("decisions", replayDecisions, "recorded decisions")
-	if err := flags.Parse(args); err != nil {
-		return errors.Join(errUsage, err)
-	}
-	if flags.NArg() > 0 || *decisions < replayGrants {
-		fmt.Fprintln(os.Stderr, "bench replay: wrong arguments")
-		return errUsage
+	if err := parse(flags, args, func() error { return atLeast("decisions", *decisions, replayGrants) }); err != nil {
+		return err
 	}
 	s, err := site(ctx)
 	if err != nil {
@@ -107,22 +102,7 @@ func (r *replaying) push(ctx context.Context, revision, query, rules string) (st
 	if err != nil {
 		return 0, nil, err
 	}
-	return r.call(ctx, http.MethodPut, "/api/v1/bundles/"+replayBundle+query, r.server.PushToken, archive)
-}
-
-func (r *replaying) call(ctx context.Context, method, path, token string, content []byte) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.server.Addr+path, bytes.NewReader(content))
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
+	return send(ctx, r.server, http.MethodPut, "/api/v1/bundles/"+replayBundle+query, r.server.PushToken, archive)
 }
 
 // same replays the decisions on a revision with the same rules.
@@ -135,7 +115,7 @@ func (r *replaying) same(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
-	status, body, err := r.call(ctx, http.MethodPost, "/api/v1/bundles/"+replayBundle+"/revisions/r2/replay", r.server.PushToken, fmt.Appendf(nil, `{"limit":%d}`, r.decisions))
+	status, body, err := send(ctx, r.server, http.MethodPost, "/api/v1/bundles/"+replayBundle+"/revisions/r2/replay", r.server.PushToken, fmt.Appendf(nil, `{"limit":%d}`, r.decisions))
 	took := time.Since(start)
 	if err != nil || status != http.StatusOK {
 		return errors.Join(fmt.Errorf("replay: status %d: %.300s", status, body), err)
@@ -193,7 +173,7 @@ func (r *replaying) refused(ctx context.Context) error {
 // denials finds the ids and the resources of a few recorded denials.
 func (r *replaying) denials(ctx context.Context) (ids, resources []string, err error) {
 	from := r.decisions / 2
-	status, body, err := r.call(ctx, http.MethodGet, fmt.Sprintf("/api/v1/audit/records?from=%d&limit=1000", from), r.server.StatusToken, nil)
+	status, body, err := send(ctx, r.server, http.MethodGet, fmt.Sprintf("/api/v1/audit/records?from=%d&limit=1000", from), r.server.StatusToken, nil)
 	if err != nil || status != http.StatusOK {
 		return nil, nil, errors.Join(fmt.Errorf("read records: status %d: %.300s", status, body), err)
 	}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,16 +63,15 @@ func runCommand(ctx context.Context, args []string, out io.Writer) error {
 	flags.DurationVar(&p.measure, "measure", 3*time.Second, "length of each measurement")
 	flags.StringVar(&p.policies, "policies", "../policies", "verdict's standard policies, for the third set")
 	flags.StringVar(&p.out, "out", "", "write the report to OUT.md and the plot to OUT.svg")
-	if err := flags.Parse(args); err != nil {
-		return errors.Join(errUsage, err)
-	}
-	var err error
-	if p.connections, err = counts(*connections, p.full); err == nil {
+	err := parse(flags, args, func() (err error) {
+		if p.connections, err = counts(*connections, p.full); err != nil {
+			return err
+		}
 		p.targets, err = choose(strings.Split(*names, ","))
-	}
-	if err != nil || flags.NArg() > 0 || p.rounds < 1 {
-		fmt.Fprintln(os.Stderr, "bench run: wrong arguments:", err)
-		return errUsage
+		return errors.Join(err, atLeast("rounds", p.rounds, 1))
+	})
+	if err != nil {
+		return err
 	}
 	s, err := site(ctx)
 	if err != nil {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,4 +175,20 @@ func (s *site) learnGC(ctx context.Context, set *workload.Set) error {
 	}
 	s.gogc = percent
 	return nil
+}
+
+// send sends a request to a server's own API and returns what it answers.
+func send(ctx context.Context, srv *server.Server, method, path, token string, content []byte) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+srv.Addr+path, bytes.NewReader(content))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
 }
