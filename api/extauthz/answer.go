@@ -2,6 +2,8 @@ package extauthz
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -9,6 +11,7 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/verdict-pdp/verdict/api/httpcheck"
 	"github.com/verdict-pdp/verdict/pdp"
@@ -26,7 +29,7 @@ func answer(d *pdp.Decision, r *httpcheck.Result) (*authv3.CheckResponse, error)
 	}
 	if r.Allowed {
 		return allowed(d, metadata, &authv3.OkHttpResponse{
-			Headers: headers(r.Headers, 0), HeadersToRemove: r.RemoveHeaders,
+			Headers: appended(headers(r.Headers, 0)), HeadersToRemove: r.RemoveHeaders,
 			ResponseHeadersToAdd: headers(r.ResponseHeaders, 1),
 			QueryParametersToSet: parameters(r.SetQuery), QueryParametersToRemove: r.RemoveQuery,
 		}), nil
@@ -93,6 +96,20 @@ func headers(pairs []httpcheck.Pair, more int) []*corev3.HeaderValueOption {
 	list := make([]*corev3.HeaderValueOption, 0, len(pairs)+more)
 	for _, p := range pairs {
 		list = append(list, header(p.Name, p.Value))
+	}
+	return list
+}
+
+// appended has Envoy keep all values of a header of the request: it sets each, so
+// that the last would stand alone.
+func appended(list []*corev3.HeaderValueOption) []*corev3.HeaderValueOption {
+	for i, h := range list {
+		if slices.ContainsFunc(list[:i], func(before *corev3.HeaderValueOption) bool {
+			return strings.EqualFold(before.Header.Key, h.Header.Key)
+		}) {
+			//lint:ignore SA1019 it is the field that ext_authz looks at
+			h.Append = wrapperspb.Bool(true)
+		}
 	}
 	return list
 }

@@ -35,7 +35,7 @@ results["yes"] := true
 results["no"] := false
 
 results["headers"] := {
-	"allowed": true, "headers": {"x-user": "ada"}, "response_headers_to_add": {"x-seen": ["1", "2"]},
+	"allowed": true, "headers": [{"x-user": "ada", "x-role": ["clerk", "auditor"]}, {"X-Role": "guest"}], "response_headers_to_add": {"x-seen": ["1", "2"]},
 	"request_headers_to_remove": ["x-secret"], "query_parameters_to_set": {"q": "1"}, "query_parameters_to_remove": ["z"],
 	"dynamic_metadata": {"plan": "gold"},
 }
@@ -203,12 +203,17 @@ func TestObject(t *testing.T) {
 	pairs := func(list []*corev3.HeaderValueOption) (out []string) {
 		for _, h := range list {
 			if k := h.GetHeader().GetKey(); k != "x-decision-id" {
-				out = append(out, k+"="+h.GetHeader().GetValue())
+				sign := "="
+				//lint:ignore SA1019 it is the field that ext_authz looks at
+				if h.GetAppend().GetValue() {
+					sign = "+="
+				}
+				out = append(out, k+sign+h.GetHeader().GetValue())
 			}
 		}
 		return out
 	}
-	if got := pairs(ok.GetHeaders()); !slices.Equal(got, []string{"x-user=ada"}) {
+	if got := pairs(ok.GetHeaders()); !slices.Equal(got, []string{"x-role=clerk", "x-role+=auditor", "x-user=ada", "X-Role+=guest"}) {
 		t.Errorf("got headers %v", got)
 	}
 	if got := pairs(ok.GetResponseHeadersToAdd()); !slices.Equal(got, []string{"x-seen=1", "x-seen=2"}) {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,18 @@ allow := {
 
 allow := {"allowed": false, "body": "go away", "http_status": 404, "headers": {"x-why": "gone"}} if path[0] == "gone"
 
+allow := {
+	"allowed": true, "headers": {"x-role": ["clerk", "auditor"], "x-team": ["north"]},
+	"response_headers_to_add": [{"x-note": ["one", "two"]}],
+	"query_parameters_to_set": {"tenant": "north", "role": ["a", "b"]}, "query_parameters_to_remove": ["admin"],
+} if {
+	path[0] == "lists"
+}
+
+allow := {"allowed": false, "headers": {"x-note": ["one", "two"]}} if path[0] == "refused"
+
+allow := {"allowed": true, "headers": {"x-name": input.parsed_query.name[0]}} if path[0] == "named"
+
 allow if {
 	path[0] == "ip"
 	input.context.network.ip == "10.9.9.9"
@@ -64,6 +77,7 @@ func upstream(t testing.TB) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		r.Header.Set("X-Asked-Uri", r.RequestURI)
 		_ = json.NewEncoder(w).Encode(r.Header)
 	}))
 	t.Cleanup(s.Close)
@@ -207,6 +221,7 @@ func TestEnvoy(t *testing.T) {
 			t.Errorf("body %.30s: got %d, want %d", tt.body, got, tt.want)
 		}
 	}
+	g.rewrites()
 	g.expect(403, "GET", "/ip", "X-Forwarded-For", "10.9.9.9")
 	g.expect(403, "GET", "/private/../gone/../private")
 	g.expect(400, "GET", "/public%2F..%2Fprivate")
@@ -217,6 +232,31 @@ func TestEnvoy(t *testing.T) {
 	g.killedUnderLoad()
 	if n := g.records("extauthz"); n < asked {
 		t.Errorf("%d checks are recorded, %d were answered", n, asked)
+	}
+}
+
+// rewrites asks for what Envoy is told to change: several values of one header,
+// the query, and a header that is none, with which Envoy asks no upstream.
+func (g *gateway) rewrites() {
+	g.Helper()
+	status, header, seen, body := g.ask("GET", "/lists?admin=1&tenant=south&x=1", "", "X-Role", "admin")
+	if status != 200 || strings.Join(seen["X-Role"], ",") != "clerk,auditor" || !slices.Equal(seen["X-Team"], []string{"north"}) ||
+		!slices.Equal(header["X-Note"], []string{"one", "two"}) {
+		g.Errorf("lists: got %d, notes %q, the upstream saw %v %s", status, header["X-Note"], seen, body)
+	}
+	if got := seen.Get("X-Asked-Uri"); got != "/lists?role=b&tenant=north&x=1" {
+		g.Errorf("lists: the upstream was asked for %q", got) // Envoy keeps the last value of a parameter
+	}
+	if status, header, _, _ := g.ask("GET", "/refused", ""); status != 403 || !slices.Equal(header["X-Note"], []string{"one", "two"}) {
+		g.Errorf("refused: got %d, notes %q", status, header["X-Note"])
+	}
+	if status, _, seen, _ := g.ask("GET", "/named?name=ada", ""); status != 200 || seen.Get("X-Name") != "ada" {
+		g.Errorf("a name: got %d, the upstream saw %v", status, seen)
+	}
+	for _, name := range []string{"a%0D%0AX-Admin:%201", "a%0AX-Admin:%201", "a%00"} {
+		if status, _, seen, body := g.ask("GET", "/named?name="+name, ""); status != 503 {
+			g.Errorf("a name %s: got %d, the upstream saw %v %s", name, status, seen, body)
+		}
 	}
 }
 
