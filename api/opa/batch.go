@@ -100,6 +100,7 @@ func (s *Server) batchPost(w http.ResponseWriter, r *http.Request) {
 		whole.Timer(metrics.ServerHandler).Stop()
 		res.Metrics = whole.All()
 	}
+	w.Header()["X-Decision-Id"] = []string{id}
 	s.replyJSON(w, r, status, &res, p.pretty)
 	for _, o := range outcomes {
 		o.Decision.Release()

@@ -63,6 +63,9 @@ func TestBatch(t *testing.T) {
 			if len(got.ID) != 36 {
 				t.Errorf("batch_decision_id %q", got.ID)
 			}
+			if h := w.Header().Get("X-Decision-Id"); h != got.ID {
+				t.Errorf("X-Decision-Id %q, want that of the batch", h)
+			}
 			results, statuses := map[string]any{}, map[string]any{}
 			for id, res := range got.Responses {
 				if v, ok := res["result"]; ok {
