@@ -241,6 +241,9 @@ type Route struct {
 	// Bundle finds the NAME that the request is about, for ClassBundleRead and
 	// ClassBundleWrite; nil: all bundles.
 	Bundle func(*http.Request) string
+	// ReadsBody says that the handler answers, and records, a body that is too
+	// large, which it finds out by reading it.
+	ReadsBody bool
 	// Admission decides in place of the access table. The route then stands in
 	// front of others, which are Admitted, and Class says nothing.
 	Admission Admission
@@ -268,12 +271,13 @@ func (g *Gate) Require(rt Route) func(http.Handler) http.Handler {
 	}
 	rule := &g.table[rt.Class]
 	return func(next http.Handler) http.Handler {
-		h := middleware.BodyLimit(
-			func() int64 { return g.BodyLimit(rt.Class) },
-			func(w http.ResponseWriter, r *http.Request, err *middleware.BodyTooLargeError) {
-				rt.Error(w, r, AsError(err))
-			},
-		)(next)
+		tooLarge := func(w http.ResponseWriter, r *http.Request, err *middleware.BodyTooLargeError) {
+			rt.Error(w, r, AsError(err))
+		}
+		if rt.ReadsBody {
+			tooLarge = nil
+		}
+		h := middleware.BodyLimit(func() int64 { return g.BodyLimit(rt.Class) }, tooLarge)(next)
 		return g.outermost(&rt, g.limited(&rt, rule, g.admit(&rt, rule, h)))
 	}
 }

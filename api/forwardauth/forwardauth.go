@@ -81,7 +81,7 @@ func (s *Server) SetLimits(l eval.Limits) { s.inputs.Store(httpcheck.NewInputs(l
 
 // Mount puts the routes on a router.
 func (s *Server) Mount(r chi.Router, require Require) {
-	guard := require(api.Route{Class: api.ClassForward, Handler: "authz/forward", Error: writeRefusal})
+	guard := require(api.Route{Class: api.ClassForward, Handler: "authz/forward", Error: writeRefusal, ReadsBody: true})
 	handler := guard(http.HandlerFunc(s.forward))
 	r.Handle(Path, handler)
 	r.Handle(Path+"/*", handler)

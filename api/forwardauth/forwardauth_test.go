@@ -216,6 +216,23 @@ func TestBody(t *testing.T) {
 		if res.StatusCode != want {
 			t.Errorf("%.20s: got %d", body, res.StatusCode)
 		}
+		if rec := s.Record(t, res.Header.Get("X-Decision-Id")); rec["edge"] != "forwardauth" {
+			t.Errorf("%.20s: got record %v", body, rec)
+		}
+	}
+	large := strings.Repeat("x", 2000) // belongs to the request asked about, which a header names
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/authz/forward", strings.NewReader(large))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Original-URI", "/a")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if id := res.Header.Get("X-Decision-Id"); res.StatusCode != http.StatusServiceUnavailable || s.Record(t, id)["error"] != nil {
+		t.Errorf("a body that is not looked at: got %d", res.StatusCode)
 	}
 }
 

@@ -26,7 +26,8 @@ func (e *BodyTooLargeError) Error() string {
 
 // BodyLimit bounds the body of a request to what limit says when it arrives.
 // One that announces more is given to tooLarge and never read; one that turns
-// out to be longer fails with a *BodyTooLargeError when it is read.
+// out to be longer fails with a *BodyTooLargeError when it is read, and so does
+// every one when tooLarge is nil.
 func BodyLimit(limit func() int64, tooLarge func(http.ResponseWriter, *http.Request, *BodyTooLargeError)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,7 +36,7 @@ func BodyLimit(limit func() int64, tooLarge func(http.ResponseWriter, *http.Requ
 				return
 			}
 			n := limit()
-			if r.ContentLength > n {
+			if r.ContentLength > n && tooLarge != nil {
 				if r.ProtoMajor == 1 {
 					w.Header().Set("Connection", "close") // what follows is not worth reading
 				}

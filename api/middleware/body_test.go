@@ -66,6 +66,17 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// TestBodyLimitUnanswered leaves a body that announces too much to the handler.
+func TestBodyLimitUnanswered(t *testing.T) {
+	h := middleware.BodyLimit(func() int64 { return 8 }, nil)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		if large := (*middleware.BodyTooLargeError)(nil); !errors.As(err, &large) || len(got) != 8 {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader("123456789")))
+}
+
 func TestBodyReader(t *testing.T) {
 	content := strings.Repeat("0123456789", 1000)
 	h := middleware.BodyLimit(func() int64 { return 1 << 20 }, nil)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
