@@ -257,6 +257,17 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// TestUnrouted answers in AuthZEN's shape where there is no such path.
+func TestUnrouted(t *testing.T) {
+	s := onLab(t)
+	for _, path := range []string{"/access/v1/nosuch", "/access/v1/evaluation/", "/access/v2/evaluation", "/access/"} {
+		w := s.post(path, asked("allow"), "X-Request-Id", "r-1")
+		if decode(t, w); w.Code != 404 || w.Header().Get("X-Request-Id") != "r-1" {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 // TestTooLarge refuses a body above the bound, announced or not.
 func TestTooLarge(t *testing.T) {
 	s := onLab(t)

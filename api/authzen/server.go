@@ -35,6 +35,8 @@ const (
 	PathSearchResource = "/access/v1/search/resource"
 	PathSearchAction   = "/access/v1/search/action"
 	PathMetadata       = "/.well-known/authzen-configuration"
+	// Unrouted is the pattern that takes what no route of /access does, with 404.
+	Unrouted = "/access/*"
 )
 
 // DefaultRequestBody is what Limits.RequestBody stands for when it is zero.
@@ -128,6 +130,10 @@ func (s *Server) Mount(r chi.Router, require Require) {
 	access(PathSearchSubject, "access/search", s.search(search.Subjects))
 	access(PathSearchResource, "access/search", s.search(search.Resources))
 	access(PathSearchAction, "access/search", s.search(search.Actions))
+	r.HandleFunc(Unrouted, func(w http.ResponseWriter, r *http.Request) {
+		echoID(w, r)
+		writeError(w, http.StatusNotFound, "there is no such path; "+PathMetadata+" names those that there are")
+	})
 	guard := require(api.Route{Class: api.ClassWellKnown, Handler: "authzen-configuration", Error: WriteAPIError})
 	metadata := guard(identified(only(http.MethodGet, s.metadata)))
 	r.Handle(PathMetadata, metadata)
