@@ -55,6 +55,8 @@ func (e *StaleBundlesError) Error() string {
 // as who pulls it knows: its age begins again. digest is that of the content
 // (PushResult.Digest); when another content is active nothing is confirmed, and
 // the error is an *Error of CodePrecondition, or of CodeNotFound when none is.
+// Neither is what nobody may vouch for any more, since the key that signed it
+// was taken out or its time is over: that is an *Error of the gate GateSignature.
 // The confirmation holds when Confirm returns, and is written down at least
 // once a minute.
 func (s *Service) Confirm(ctx context.Context, name, digest string) error {
@@ -69,6 +71,9 @@ func (s *Service) Confirm(ctx context.Context, name, digest string) error {
 		return refuse(CodeNotFound, "", "no revision of bundle %s is active", shown(name))
 	case entry.Digest != digest:
 		return refuse(CodePrecondition, "", "the content of digest %s is active, and another was confirmed", entry.Digest)
+	}
+	if err := s.vouch(ctx, name, entry); err != nil {
+		return err
 	}
 	now := s.o.Now().UTC()
 	s.mu.Lock()

@@ -32,3 +32,6 @@ func ReadPacked(name string, packed []byte, file string) (*eval.Bundle, error) {
 	}
 	return c.bundle, nil
 }
+
+// File is where the archive lies.
+func (a *Archive) File() string { return a.file }

@@ -61,6 +61,9 @@ type PushResult struct {
 	// Previous is the revision that was active before; empty: none.
 	Previous string   `json:"previous,omitempty"`
 	Changes  *Changes `json:"changes,omitempty"`
+	// Unconfirmed is why what is active does not become younger by the push of it;
+	// empty: it does.
+	Unconfirmed string `json:"unconfirmed,omitempty"`
 	// ETag is what If-Match takes.
 	ETag string `json:"-"`
 }
@@ -173,7 +176,7 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 				return result, err
 			}
 		}
-		return result, s.confirmPushed(ctx, p.Name, a)
+		return result, s.confirmPushed(ctx, p.Name, a, result)
 	}
 	c := &Candidate{Name: p.Name, By: p.By, Archive: a, Active: s.activeBundle(p.Name)}
 	results, err := s.pass(ctx, c, archive)
@@ -202,18 +205,27 @@ func (s *Service) judge(ctx context.Context, p PushRequest, a *Archive, archive 
 	if p.Keep {
 		return result, nil
 	}
-	return result, s.activatePushed(ctx, p, c, result)
+	if err := s.activatePushed(ctx, p, c, result); err != nil {
+		return result, err
+	}
+	s.believe(p.Name, a, c.Signer)
+	return result, nil
 }
 
 // confirmPushed confirms the active content, since somebody who may vouch for it
-// pushed it again. What nobody vouches for any more gets no younger.
-func (s *Service) confirmPushed(ctx context.Context, name string, a *Archive) error {
-	if _, err := s.o.Verifier.Verify(name, a); err != nil {
+// pushed it again. What nobody vouches for any more gets no younger, and the
+// result says why.
+func (s *Service) confirmPushed(ctx context.Context, name string, a *Archive, result *PushResult) error {
+	by, err := s.o.Verifier.Verify(name, a)
+	if err != nil {
+		result.Unconfirmed = bounded(err.Error())
 		return nil
 	}
-	err := s.Confirm(ctx, name, a.Digest)
-	if refused, ok := errors.AsType[*Error](err); ok && (refused.Code == CodePrecondition || refused.Code == CodeNotFound) {
-		return nil // another became active meanwhile
+	s.believe(name, a, by)
+	err = s.Confirm(ctx, name, a.Digest)
+	if refused, ok := errors.AsType[*Error](err); ok {
+		result.Unconfirmed = refused.Message // another became active, or a key ended, meanwhile
+		return nil
 	}
 	return err
 }

@@ -95,6 +95,7 @@ type Service struct {
 	active     activeSet               // owned by mu; changed by the holder of changing
 	changed    chan struct{}           // owned by mu; closed and replaced when active changes
 	confirmed  map[string]confirmation // owned by mu; changed by the holder of confirming
+	vouched    map[string]vouched      // owned by mu
 	staging    *staging                // owned by mu; what is tried; nil: nothing
 	restaged   chan struct{}           // owned by mu; closed and replaced when something is staged
 	lastStaged map[string]*Staging     // owned by mu; what came of the last one, by bundle
@@ -139,6 +140,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		o: o, fixed: o.Engine.Active().Bundles(), meta: &metadata{bucket: o.Bucket},
 		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1), confirming: make(chan struct{}, 1),
 		changed: make(chan struct{}), restaged: make(chan struct{}), lastStaged: map[string]*Staging{},
+		vouched: map[string]vouched{},
 		trials: trial.NewMetrics(),
 		fault:  func(string) error { return nil },
 	}

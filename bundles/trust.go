@@ -63,7 +63,24 @@ func (t *Trust) Verify(name string, a *Archive) (Signer, error) {
 	if err != nil {
 		return Signer{}, err
 	}
-	return Signer{KeyID: proof.KeyID, Algorithm: string(proof.Algorithm), Statement: proof.Statement}, nil
+	return signerOf(proof), nil
+}
+
+// Vouch implements Verifier.
+func (t *Trust) Vouch(name string, signatures []byte) (Signer, error) {
+	state := t.state.Load()
+	if state.allowUnsigned && (signatures == nil || state.ring.Len() == 0) {
+		return Signer{Unsigned: true}, nil
+	}
+	proof, err := state.ring.Vouch(name, signatures)
+	if err != nil {
+		return Signer{}, err
+	}
+	return signerOf(proof), nil
+}
+
+func signerOf(p *signature.Proof) Signer {
+	return Signer{KeyID: p.KeyID, Algorithm: string(p.Algorithm), Statement: p.Statement}
 }
 
 // SignedFiles is the archive as signatures see it; it is a signature.Files.

@@ -298,3 +298,80 @@ func TestOldBundleThatLooksNew(t *testing.T) {
 		t.Errorf("%+v, %v", again, err)
 	}
 }
+
+// TestConfirmNeedsAKey confirms what is active with keys that come and go.
+func TestConfirmNeedsAKey(t *testing.T) {
+	ours, other := trustKey(t, "ours", trustSecret), trustKey(t, "other", strings.ToUpper(trustSecret))
+	var now time.Time
+	trust := bundles.NewTrust(signature.Options{Now: func() time.Time { return now }})
+	trusts := func(s bundles.TrustSettings) {
+		t.Helper()
+		commit, err := trust.Prepare(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+	}
+	dir := t.TempDir()
+	b := open(t, dir, func(o *bundles.Options) { withMaxAge(o); o.Verifier = trust })
+	now = b.now
+	trusts(bundles.TrustSettings{Keys: []signature.KeyConfig{ours}})
+	push := func(key signature.KeyConfig) *bundles.PushResult {
+		t.Helper()
+		a := signedPacked(t, key, ".manifest", `{"revision": "r1", "roots": ["app"]}`, "app.rego", "package app\n\nrevision := 1")
+		packed, err := os.ReadFile(a.File())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.mustPush("app", packed)
+	}
+	digest := push(ours).Digest
+	ended, renamed := ours, other
+	ended.NotAfter, renamed.ID = now.Add(time.Minute), ours.ID
+	elsewhere := ours
+	elsewhere.Names = []string{"else"}
+	now, b.now = now.Add(time.Hour), b.now.Add(time.Hour)
+	for name, c := range map[string]struct {
+		settings bundles.TrustSettings
+		want     string // in the refusal; empty: confirmed
+	}{
+		"the same key":               {bundles.TrustSettings{Keys: []signature.KeyConfig{ours}}, ""},
+		"its time is over":           {bundles.TrustSettings{Keys: []signature.KeyConfig{ended}}, `the key "ours"`},
+		"it was taken out":           {bundles.TrustSettings{Keys: []signature.KeyConfig{other}}, "not configured"},
+		"no key is left":             {bundles.TrustSettings{}, "not configured"},
+		"another key by its id":      {bundles.TrustSettings{Keys: []signature.KeyConfig{renamed}}, "did not make this signature"},
+		"it may sign another bundle": {bundles.TrustSettings{Keys: []signature.KeyConfig{elsewhere}}, "may not sign bundles of the name"},
+		"unsigned ones are taken":    {bundles.TrustSettings{AllowUnsigned: true}, ""},
+	} {
+		for _, again := range []bool{false, true} { // after a start the signature is read from disk
+			if again {
+				b.close()
+				before := b.now
+				b = open(t, dir, func(o *bundles.Options) { withMaxAge(o); o.Verifier = trust; o.Now = func() time.Time { return before } })
+				b.now = before
+			}
+			trusts(c.settings)
+			age := b.Ages()[0].Age
+			err := b.Confirm(t.Context(), "app", digest)
+			if c.want == "" {
+				if err != nil || b.Ages()[0].Age != 0 {
+					t.Errorf("%s (start %v): %v", name, again, err)
+				}
+				continue
+			}
+			refused := wantRefusal(t, err, bundles.CodeGate, bundles.GateSignature, c.want)
+			if b.Ages()[0].Age != age || !strings.Contains(refused.Message, `nobody vouches any more for revision "r1" of bundle app`) {
+				t.Errorf("%s (start %v): %v, age %s", name, again, err, b.Ages()[0].Age)
+			}
+		}
+	}
+	// Signed anew by a key that stays, it goes on without the old one.
+	trusts(bundles.TrustSettings{Keys: []signature.KeyConfig{ours, other}})
+	if r := push(other); r.Status != "unchanged" || r.Unconfirmed != "" {
+		t.Errorf("signed anew: %+v", r)
+	}
+	trusts(bundles.TrustSettings{Keys: []signature.KeyConfig{other}})
+	if err := b.Confirm(t.Context(), "app", digest); err != nil {
+		t.Error(err)
+	}
+}

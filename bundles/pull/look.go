@@ -138,7 +138,10 @@ func (w *worker) notModified(ctx context.Context, tag string) finding {
 		return finding{result: resultRefused, err: errors.New("the server still has what was refused: " + w.shown().lastRefusal()), asked: true}
 	}
 	f := finding{result: resultUnchanged, asked: true}
-	f.current = w.confirm(ctx)
+	var err error
+	if f.current, err = w.confirm(ctx); err != nil {
+		f.result, f.err = resultUnconfirmed, err
+	}
 	return f
 }
 
@@ -148,20 +151,30 @@ func (s Status) lastRefusal() string {
 }
 
 // confirm tells whether what the source has is active, and says so to who wants
-// to know.
-func (w *worker) confirm(ctx context.Context) bool {
+// to know. The error is why it is not confirmed though it is.
+func (w *worker) confirm(ctx context.Context) (current bool, err error) {
 	active, err := w.puller.service.Bundle(ctx, w.source.Name)
 	if err != nil || active.Digest != w.held.digest {
-		return false // rolled back or taken out by hand, which is not undone
+		return false, nil // rolled back or taken out by hand, which is not undone
 	}
-	if w.puller.o.Confirm != nil {
-		ctx, cancel := finish(ctx)
-		defer cancel()
-		if err := w.puller.o.Confirm(ctx, w.source.Name, active.Digest); err != nil {
-			w.puller.o.Logger.Error().Err(err).Str("bundle", w.source.Name).Msg("that a bundle is current could not be written down")
-		}
+	if w.puller.o.Confirm == nil {
+		return true, nil
 	}
-	return true
+	ctx, cancel := finish(ctx)
+	defer cancel()
+	err = w.puller.o.Confirm(ctx, w.source.Name, active.Digest)
+	if refused, ok := errors.AsType[*bundles.Error](err); ok && refused.Code == bundles.CodeGate {
+		return true, unconfirmed(refused.Message)
+	}
+	if err != nil {
+		w.puller.o.Logger.Error().Err(err).Str("bundle", w.source.Name).Msg("that a bundle is current could not be written down")
+	}
+	return true, nil
+}
+
+// unconfirmed is why what the source has and what is active gets no younger.
+func unconfirmed(why string) error {
+	return fmt.Errorf("what the source has is active and is not confirmed: %s", why)
 }
 
 // take brings an archive through the gates.
@@ -184,7 +197,7 @@ func (w *worker) take(ctx context.Context, req *request, resp *http.Response) fi
 	if result != nil {
 		f.archive, f.revision = result.Size, result.Revision
 	}
-	f.current = f.result == resultActivated || f.result == resultUnchanged // which the push confirmed
+	f.current = f.current || f.result == resultActivated || f.result == resultUnchanged // which the push confirmed
 	return f
 }
 
@@ -196,6 +209,9 @@ func (w *worker) judged(result *bundles.PushResult, err error, tag string) findi
 	}
 	if err == nil {
 		w.held.etag, w.held.digest, w.held.refused = tag, result.Digest, time.Time{}
+		if result.Unconfirmed != "" {
+			return finding{result: resultUnconfirmed, err: unconfirmed(result.Unconfirmed), current: true}
+		}
 		if result.Status == "unchanged" {
 			return finding{result: resultUnchanged}
 		}

@@ -362,6 +362,41 @@ func TestStopsSilently(t *testing.T) {
 	}
 }
 
+// A bundle that nobody vouches for any more is not confirmed by a 304, and the
+// source says why, until somebody does again.
+func TestUnconfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := prepared(t, source(), archive("one", `"1"`), answer(304, http.NoBody))
+		f.confirm = func(context.Context) error {
+			if time.Since(epoch) < 50*time.Second {
+				return &bundles.Error{Code: bundles.CodeGate, Gate: bundles.GateSignature, Message: `the key "ci" is not configured`}
+			}
+			return nil
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 70*time.Second)
+		defer stop()
+		go func() {
+			time.Sleep(45 * time.Second)
+			s := f.Status()[0]
+			if s.State != pull.StateRefused || !s.Current || s.Failures != 2 || s.LastError != `what the source has is active and is not confirmed: the key "ci" is not configured` {
+				t.Errorf("status %+v", s)
+			}
+		}()
+		if err := f.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := f.server.times(), []float64{0, 20, 40, 60}; !slices.Equal(got, want) || f.shelf.count() != 1 {
+			t.Errorf("asked at %v, want %v; loaded %d times", got, want, f.shelf.count())
+		}
+		if s := f.Status()[0]; s.State != pull.StateOK || s.Failures != 0 || len(f.confirmed) != 1 {
+			t.Errorf("status %+v, confirmed %v", s, f.confirmed)
+		}
+		if len(f.log.records) != 2 || !strings.Contains(f.log.records[0].Message, "is not confirmed") || f.log.records[1].Outcome != audit.OutcomeSuccess {
+			t.Errorf("records %+v", f.log.records)
+		}
+	})
+}
+
 // What is refused is not loaded again while the server has the same, until some
 // time is over or the configuration is read again.
 func TestRefused(t *testing.T) {

@@ -13,7 +13,7 @@ type State string
 const (
 	StateStarting State = "starting" // nothing has come back yet
 	StateOK       State = "ok"       // the last look found what is active, or made it so
-	StateRefused  State = "refused"  // it has a bundle that the gates refuse
+	StateRefused  State = "refused"  // it has a bundle that the gates refuse, or would refuse now
 	StateFailing  State = "failing"  // it could not be asked, or its answer is none
 )
 
@@ -57,11 +57,12 @@ const (
 	resultUnchanged
 	resultRefused
 	resultFailed
+	resultUnconfirmed // it has what is active, which nobody vouches for any more
 	results
 )
 
 func (r result) String() string {
-	return [results]string{"activated", "unchanged", "refused", "failed"}[r]
+	return [results]string{"activated", "unchanged", "refused", "failed", "unconfirmed"}[r]
 }
 
 // collector reads the metrics of sources from their status.

@@ -133,7 +133,7 @@ func (w *worker) delay(f finding, took time.Duration) time.Duration {
 		w.quick = 0
 		return max(w.backoff(w.shown().Failures+1), min(f.retryAfter, w.source.MaxDelay))
 	}
-	if f.result == resultRefused || !w.held.waits {
+	if f.result == resultRefused || f.result == resultUnconfirmed || !w.held.waits {
 		w.quick = 0
 		return w.source.MinDelay + time.Duration(w.puller.o.Chance()*float64(w.source.MaxDelay-w.source.MinDelay))
 	}
@@ -167,10 +167,10 @@ func (w *worker) note(ctx context.Context, f finding, delay time.Duration) {
 			s.Bytes = f.archive
 		}
 		switch f.result {
-		case resultFailed, resultRefused:
-			s.State, s.LastErrorAt = StateFailing, &now
-			if f.result == resultRefused {
-				s.State = StateRefused
+		case resultFailed, resultRefused, resultUnconfirmed:
+			s.State, s.LastErrorAt = StateRefused, &now
+			if f.result == resultFailed {
+				s.State = StateFailing
 			}
 			s.LastError = f.err.Error()
 			s.Failures++
@@ -192,6 +192,9 @@ func (w *worker) note(ctx context.Context, f finding, delay time.Duration) {
 		w.tell(ctx, f.err)
 	case resultRefused:
 		logger.Warn().Err(f.err).Msg("a bundle was pulled and refused; what is active stays")
+	case resultUnconfirmed:
+		logger.Warn().Err(f.err).Msg("a bundle stays active and gets older")
+		w.tell(ctx, f.err)
 	case resultActivated:
 		logger.Info().Str("revision", f.revision).Msg("a pulled bundle is active")
 		w.tell(ctx, nil)
@@ -200,8 +203,8 @@ func (w *worker) note(ctx context.Context, f finding, delay time.Duration) {
 	}
 }
 
-// tell records that the source begins to fail, or with a nil error that it
-// works again. What the gates refuse is recorded by them.
+// tell records that the source begins to fail or is not confirmed, or with a nil
+// error that it works again. What the gates refuse is recorded by them.
 func (w *worker) tell(ctx context.Context, failed error) {
 	if _, ok := errors.AsType[*bundles.Error](failed); ok || w.told == (failed != nil) {
 		return
@@ -209,7 +212,7 @@ func (w *worker) tell(ctx context.Context, failed error) {
 	r := &audit.Record{
 		Type: audit.TypeBundle, Event: audit.EventBundleSource, Severity: audit.SeverityInfo, Outcome: audit.OutcomeSuccess,
 		Action: "pull", Resource: "bundle:" + w.source.Name, RequestedBy: caller(w.source.Name), Edge: edge,
-		Message: "the source answers again",
+		Message: "the source is in order again",
 	}
 	if failed != nil {
 		r.Severity, r.Outcome, r.Message = audit.SeverityMedium, audit.OutcomeError, failed.Error()

@@ -104,32 +104,49 @@ type Proof struct {
 // these files. signatures is the content of .signatures.json, nil when there is
 // none. A refusal is an *Error; another error is one of reading.
 func (r *Keyring) Verify(bundle string, signatures []byte, files Files) (*Proof, error) {
-	if signatures == nil {
-		return nil, refuse(NoSignature, "the bundle has no %s", Name)
-	}
-	e, err := openEnvelope(signatures, r.limits)
+	proof, s, err := r.signed(bundle, signatures)
 	if err != nil {
 		return nil, err
-	}
-	now := r.now()
-	k, err := r.signer(e, bundle, now)
-	if err != nil {
-		return nil, err
-	}
-	s, err := e.statement(r.limits)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.valid(now); err != nil {
-		return nil, err
-	}
-	if s.Scope != k.Scope {
-		return nil, refuse(ScopeMismatch, "it is signed for the scope %.100q, and the key %q is for %q", s.Scope, k.ID, k.Scope).key(k.ID)
 	}
 	if err := s.check(files, r.limits); err != nil {
 		return nil, err
 	}
-	return &Proof{KeyID: k.ID, Algorithm: k.Algorithm, Scope: s.Scope, Files: len(s.Files), Statement: s.digest()}, nil
+	return proof, nil
+}
+
+// Vouch is Verify without a look at the files: for those that Verify compared
+// with these signatures before, when keys or the time may have changed since.
+func (r *Keyring) Vouch(bundle string, signatures []byte) (*Proof, error) {
+	proof, _, err := r.signed(bundle, signatures)
+	return proof, err
+}
+
+// signed checks that a key which may sign the named bundle now made the
+// signatures.
+func (r *Keyring) signed(bundle string, signatures []byte) (*Proof, *statement, error) {
+	if signatures == nil {
+		return nil, nil, refuse(NoSignature, "the bundle has no %s", Name)
+	}
+	e, err := openEnvelope(signatures, r.limits)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := r.now()
+	k, err := r.signer(e, bundle, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := e.statement(r.limits)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.valid(now); err != nil {
+		return nil, nil, err
+	}
+	if s.Scope != k.Scope {
+		return nil, nil, refuse(ScopeMismatch, "it is signed for the scope %.100q, and the key %q is for %q", s.Scope, k.ID, k.Scope).key(k.ID)
+	}
+	return &Proof{KeyID: k.ID, Algorithm: k.Algorithm, Scope: s.Scope, Files: len(s.Files), Statement: s.digest()}, s, nil
 }
 
 // signer gives the key that made the signature.
