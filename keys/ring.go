@@ -31,6 +31,7 @@ const (
 	describeTime        = time.Minute
 	describeAgain       = 5 * time.Second // after a backend that was unavailable
 	checkTime           = 30 * time.Second
+	prepareTime         = time.Second // after the first attempt to make keys that failed
 	macSuffix           = "-mac"
 )
 
@@ -66,6 +67,9 @@ type Options struct {
 	// EnforceEscrow refuses to create and rotate keys that must be escrowed
 	// when there is no Escrow.
 	EnforceEscrow bool
+	// Prepare has Run make the keys of all classifications, which are else made
+	// when they are first needed: where that takes longer than a caller waits.
+	Prepare bool
 	// CacheEntries and CacheBytes bound the data keys in memory, of those that
 	// encrypt and of those that decrypt each; 0: 10,000 and 64 MiB.
 	CacheEntries int

@@ -13,13 +13,35 @@ import (
 )
 
 // Run rotates keys that are due and forgets what other nodes changed, until
-// ctx ends. It returns nil then. A backend or store that fails is logged and
+// ctx ends; it makes the keys that are missing first where Options.Prepare says so. It returns nil then. A backend or store that fails is logged and
 // tried again.
 func (r *Ring) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.every(ctx, r.check) })
 	g.Go(func() error { return r.every(ctx, r.follow) })
+	if r.o.Prepare {
+		g.Go(func() error { return r.prepareAll(ctx) })
+	}
 	return g.Wait()
+}
+
+// prepareAll makes the keys of the classifications. While that fails, it is tried
+// less and less often, since each attempt may leave records.
+func (r *Ring) prepareAll(ctx context.Context) error {
+	for pause := prepareTime; ; pause = min(2*pause, maxRest) {
+		err := r.Prepare(ctx, By{})
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		r.o.Log.Warn().Err(err).Dur("again_in", pause).Msg("keys of classifications could not all be made")
+		again := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			again.Stop()
+			return nil
+		case <-again.C:
+		}
+	}
 }
 
 // every calls do now and after every pause.

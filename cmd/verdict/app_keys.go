@@ -47,7 +47,8 @@ func (a *app) openKeys() error {
 	o := keys.Options{Policies: policies, EnforceEscrow: a.config.Keys.Escrow.Enforce, Now: a.now, Log: a.logger}
 	var backend keys.Backend
 	if a.config.Keys.Provider == "vault" {
-		o.Prefix = a.config.Keys.Vault.KeyPrefix
+		// An RSA key takes longer to make in Vault than a request waits for it.
+		o.Prefix, o.Prepare = a.config.Keys.Vault.KeyPrefix, true
 		backend, err = a.openVault()
 	} else {
 		backend, err = a.openLocalKeys()
