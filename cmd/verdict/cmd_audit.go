@@ -21,7 +21,7 @@ import (
 
 const auditExitCodes = `0  ok: every record is there and unchanged
 1  tampered
-2  could not look
+2  the log could not be read
 3  truncated
 4  rolled back
 5  unverifiable
@@ -53,8 +53,8 @@ func (f *auditFlags) open(p *process) (dir string, r *remote, err error) {
 
 func newAuditCmd(p *process) *cobra.Command {
 	cmd := newGroup("audit", "Verify and read the audit log")
-	cmd.Long = `Verify and read the audit log: in the data folder while no server runs on it, or
-through the server that does (--server).`
+	cmd.Long = `Verify and read the audit log: in the data folder while no server is using it, or
+through the running server (--server).`
 	cmd.AddCommand(newAuditVerifyCmd(p), newAuditShowCmd(p), newAuditTailCmd(p))
 	return cmd
 }
@@ -65,11 +65,11 @@ func newAuditVerifyCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check that no record was changed, removed or added",
-		Long: `Check every record of the log: its hash, its place in the chain and in the tree,
-its number and its time. The first line names the first bad sequence number and
-the kind of damage. A log that was cut or rewritten as a whole, consistently,
-cannot be told from a shorter or another one: keep the head and the root that
-this command prints, and compare.`,
+		Long: `Check every record of the log: its hash, its place in the chain and the tree, its
+number and its time. The first line of the report names the first bad sequence
+number and the kind of damage. The log alone cannot reveal that it was truncated
+or rewritten consistently: keep the head and root that this command prints
+somewhere else, and compare them.`,
 		Example: `  verdict audit verify --data-dir ./data
   verdict audit verify --server http://127.0.0.1:8181 --json`,
 		Annotations: map[string]string{exitCodesKey: auditExitCodes},
@@ -268,8 +268,8 @@ func newAuditTailCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the last records, a line each",
-		Long: `Print the last records, a line each, exactly as they are stored. With --follow
-new ones are printed as they are written, which needs --server.`,
+		Long: `Print the last records, one per line, exactly as they are stored. With --follow,
+keep printing new records as they are written; this needs --server.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, r, err := f.open(p)
@@ -287,7 +287,7 @@ new ones are printed as they are written, which needs --server.`,
 	}
 	f.add(cmd)
 	cmd.Flags().Uint64VarP(&count, "lines", "n", 10, "how many of the last records to print, at most 1,000")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new records as they are written")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing new records as they are written")
 	return cmd
 }
 

@@ -19,8 +19,8 @@ import (
 
 func newBundleCmd(p *process) *cobra.Command {
 	cmd := newGroup("bundle", "Build, sign, inspect, test and push policy bundles")
-	cmd.Long = `Build, sign, inspect and test policy bundles, which needs no server; push them to
-one, and list, compare, activate, take out and roll back what it keeps.`
+	cmd.Long = `Build, sign, inspect and test policy bundles without a server; push them to a
+server, and list, compare, activate, deactivate and roll back what it keeps.`
 	cmd.AddCommand(
 		newBundleBuildCmd(p), newBundleSignCmd(p), newBundleInspectCmd(p), newBundleTestCmd(p),
 		newBundlePushCmd(p), newBundleListCmd(p), newBundleDiffCmd(p), newBundleActivateCmd(p), newBundleDeactivateCmd(p), newBundleRollbackCmd(p),
@@ -44,7 +44,7 @@ func (f *signFlags) add(cmd *cobra.Command) {
 // addCommon declares what a key is given with, to sign and to verify.
 func (f *signFlags) addCommon(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.algorithm, "algorithm", "", "signature `algorithm`; none: the usual one of the key, which a secret does not have")
+	fs.StringVar(&f.algorithm, "algorithm", "", "signature `algorithm`; default: the usual one for the type of key (a secret has none)")
 	fs.StringVar(&f.keyID, "key-id", "", "`ID` of the key")
 	fs.StringVar(&f.scope, "scope", "", "`scope` of the signature")
 	var names []string

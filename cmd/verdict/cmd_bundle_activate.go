@@ -14,16 +14,16 @@ import (
 )
 
 const changeExitCodes = `0  done
-1  refused by a gate or a conflict: the set does not fit together or does not compile
-2  the command line is wrong, there is no such bundle or revision, or the server could not be asked, did not permit it or is busy`
+1  refused by a gate or a conflict: the bundles overlap or do not compile together
+2  the command line is wrong, there is no such bundle or revision, or the server could not be reached, refused access or is busy`
 
 func newBundleActivateCmd(p *process) *cobra.Command {
 	var f bundleServerFlags
 	cmd := &cobra.Command{
 		Use:   "activate NAME=REVISION...",
 		Short: "Make revisions that a server keeps active, all at once or none",
-		Long: `Make revisions that a server keeps active, all at once or none. A revision may be
-named by its digest. Bundles that are not named stay as they are.`,
+		Long: `Activate revisions that a server keeps: all of them at once, or none. A revision
+may be given by its digest. Bundles that are not named stay as they are.`,
 		Example:     `  verdict bundle activate app=r7 billing=r3 --server https://verdict.example --token-file token`,
 		Annotations: map[string]string{exitCodesKey: changeExitCodes},
 		Args:        cobra.MinimumNArgs(1),

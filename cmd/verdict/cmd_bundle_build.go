@@ -28,23 +28,23 @@ func newBundleBuildCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build FOLDER",
 		Short: "Make a bundle of a folder",
-		Long: `Make a bundle of a folder: its *.rego files with their tests, data.json,
-data.yaml, data.yml, and .manifest. The files are packed as they are, and the
-same files give the same bytes, so that a build can be repeated and compared.
-The bundle must compile, together with the standard policies. Tests may lie
-outside of its roots, which OPA does not load: of that it is warned.`,
+		Long: `Build a bundle from a folder: its *.rego files including tests, data.json,
+data.yaml, data.yml, and .manifest. Files are packed unchanged, and the same files
+always give the same bytes, so builds can be repeated and compared. The bundle
+must compile together with the standard policies. Tests may lie outside its roots;
+because OPA refuses to load such a bundle, a warning is printed.`,
 		Example: `  verdict bundle build ./policy --revision "$(git rev-parse --short HEAD)" --root app --out app.tar.gz
   verdict bundle build ./policy --out app.tar.gz --signing-key ci.pem --key-id ci-2026`,
 		Annotations: map[string]string{exitCodesKey: `0  the bundle is written
-1  the folder is no bundle: something does not parse or compile, or lies outside of the roots; nothing is written
+1  the folder is not a valid bundle: something does not parse or compile, or lies outside the roots; nothing is written
 2  the command line is wrong, or a file could not be read or written`},
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return buildBundle(p, args[0], &f, output) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.out, "out", "bundle.tar.gz", "`FILE` to write")
-	fs.StringVar(&f.revision, "revision", "", "`revision` for the manifest; none: the one that is there")
-	fs.StringArrayVar(&f.roots, "root", nil, "`path` below data that the bundle owns, for the manifest; may be repeated; none: those that are there")
+	fs.StringVar(&f.revision, "revision", "", "`revision` to write into the manifest; default: keep the one there")
+	fs.StringArrayVar(&f.roots, "root", nil, "`path` below data that the bundle owns, to write into the manifest; may be repeated; default: keep those there")
 	fs.BoolVar(&f.standardPolicies, "standard-policies", true, "compile it together with the standard policies")
 	f.sign.add(cmd)
 	output.add(cmd)

@@ -9,9 +9,10 @@ func newBundleDeactivateCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deactivate NAME...",
 		Short: "Take bundles out of the active set of a server, all at once or none",
-		Long: `Take bundles out of the active set of a server, all at once or none. What they own
-is undefined from then on. Their revisions are kept: bundle rollback NAME REVISION
-and bundle activate bring one back. A bundle that is not active stays so.`,
+		Long: `Take bundles out of a server's active set: all of them at once, or none. Whatever
+they own becomes undefined. Their revisions are kept, so bundle rollback NAME
+REVISION or bundle activate brings one back. Bundles that are not active are
+left alone.`,
 		Example:     `  verdict bundle deactivate app --server https://verdict.example --token-file token`,
 		Annotations: map[string]string{exitCodesKey: changeExitCodes},
 		Args:        cobra.MinimumNArgs(1),

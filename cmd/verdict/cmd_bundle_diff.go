@@ -15,8 +15,8 @@ func newBundleDiffCmd(p *process) *cobra.Command {
 		Use:   "diff NAME FROM TO",
 		Short: "Show what differs between two revisions that a server keeps",
 		Long: `Show the rules and data that differ between two revisions of a bundle that a
-server keeps: + for what TO adds, - for what it lacks, ~ for what it changes.
-Layout and comments do not count. A revision may be named by its digest.`,
+server keeps: + for what TO adds, - for what it removes, ~ for what it changes.
+Formatting and comments do not count. A revision may be given by its digest.`,
 		Example:     `  verdict bundle diff app r6 r7 --server https://verdict.example --token-file token`,
 		Annotations: map[string]string{exitCodesKey: askExitCodes},
 		Args:        cobra.ExactArgs(3),

@@ -29,14 +29,14 @@ func newBundleInspectCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Show what is in a bundle and who signed it",
-		Long: `Show a bundle's revision, roots, digest, files and signature. With keys it is said
-whether the signature verifies: with one key (--verification-key), or with those
-that a configuration has for the bundle's name (--config).`,
+		Long: `Show a bundle's revision, roots, digest, files and signature. To check the
+signature as well, give a key (--verification-key) or a configuration whose keys
+for the bundle's name are used (--config).`,
 		Example: `  verdict bundle inspect app.tar.gz
   verdict bundle inspect app.tar.gz --verification-key ci.pub
   verdict bundle inspect app.tar.gz --config /etc/verdict/verdict.yaml --name app --output json`,
-		Annotations: map[string]string{exitCodesKey: `0  it is shown, and its signature verifies where keys were given
-1  the file is no bundle, or its signature does not verify
+		Annotations: map[string]string{exitCodesKey: `0  the bundle is shown, and its signature verifies if keys were given
+1  the file is not a bundle, or its signature does not verify
 2  the command line is wrong, or a file could not be read`},
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return inspectBundle(p, args[0], &f, output) },
@@ -46,7 +46,7 @@ that a configuration has for the bundle's name (--config).`,
 	fs.StringVar(&f.config.file, "config", "", "verify with the keys of the configuration `FILE` (bundles.verification_keys)")
 	fs.StringVar(&f.key, "verification-key", "", "verify with the public key, certificate or secret in `FILE`")
 	f.about.addCommon(cmd)
-	fs.StringVar(&f.name, "name", "", "`name` that the bundle is pushed under; none: that of the file")
+	fs.StringVar(&f.name, "name", "", "`name` that the bundle is pushed under; default: the name of the file")
 	output.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("config", "verification-key")
 	return cmd

@@ -18,15 +18,15 @@ import (
 
 // askExitCodes are those of the commands that only look.
 const askExitCodes = `0  done
-2  the command line is wrong, there is no such bundle or revision, or the server could not be asked or did not permit it`
+2  the command line is wrong, there is no such bundle or revision, or the server could not be reached or refused access`
 
 func newBundleListCmd(p *process) *cobra.Command {
 	var f bundleServerFlags
 	cmd := &cobra.Command{
 		Use:   "list [NAME]",
 		Short: "List the active bundles of a server, or the revisions of one",
-		Long: `List the active bundles of a server, or with NAME the revisions that it keeps of
-that bundle, the newest first, refused pushes at the end.`,
+		Long: `List the active bundles of a server or, with NAME, the revisions that it keeps of
+that bundle: newest first, refused pushes at the end.`,
 		Example: `  verdict bundle list --server https://verdict.example --token-file token
   verdict bundle list app --output json`,
 		Annotations: map[string]string{exitCodesKey: askExitCodes},

@@ -42,21 +42,21 @@ func newBundlePushCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push NAME FILE|FOLDER",
 		Short: "Push a bundle to a server, through its gates",
-		Long: `Push a bundle to a server: it goes through the gates there and decides from then
-on, or it does not, and the gate that refused it is named. A folder is packed
-first, as bundle build does it without flags; it is not signed. A file is sent as
-it is, with its digest, and is not held in memory.
+		Long: `Push a bundle to a server. There it goes through the gates: either it passes and
+becomes active, or the gate that refused it is named and nothing changes. A folder
+is packed first, as bundle build does without flags, and is not signed. A file is
+sent unchanged, with its digest, without reading it into memory.
 
-The answer has every gate, and what changed against the active revision. With
---output json it is the server's answer, or its problem when it refuses; nothing
-when no server answered.`,
+The answer lists every gate and what changed against the active revision. With
+--output json, the server's answer is printed as it is, or its problem document if
+it refuses; nothing is printed if no server answered.`,
 		Example: `  verdict bundle push app app.tar.gz --server https://verdict.example --token-file token
   verdict bundle push app app.tar.gz --dry-run --output json
   verdict bundle push app app.tar.gz --if-match r6
   verdict bundle push app app.tar.gz --if-none-match '*'`,
-		Annotations: map[string]string{exitCodesKey: `0  done: the bundle is active, kept, or was active already; with --dry-run: it would be
-1  refused by a gate, or by a conflict, such as another active revision than that of --if-match, or any with --if-none-match
-2  the command line is wrong, a file could not be read, or the server could not be asked, did not permit it or is busy`},
+		Annotations: map[string]string{exitCodesKey: `0  done: the bundle is active or kept, or was active already; with --dry-run: it would be
+1  refused by a gate or by a conflict, such as --if-match naming a revision that is not active
+2  the command line is wrong, a file could not be read, or the server could not be reached, refused access or is busy`},
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd); err != nil {
@@ -68,7 +68,7 @@ when no server answered.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.ifMatch, "if-match", "", "push only while this `revision` or digest is active; *: any")
 	fs.StringVar(&f.ifNoneMatch, "if-none-match", "", "with `*`: push only while no revision is active")
-	fs.BoolVar(&f.dryRun, "dry-run", false, "go through the gates and keep nothing")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "run the gates and keep nothing")
 	fs.BoolVar(&f.activate, "activate", true, "make it active; --activate=false only keeps it")
 	f.add(cmd)
 	return cmd

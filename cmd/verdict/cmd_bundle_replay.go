@@ -33,29 +33,30 @@ func newBundleReplayCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay NAME REVISION",
 		Short: "Tell which recorded decisions a kept revision would have made otherwise",
-		Long: `Run recorded decisions of a server on a revision that it keeps, and tell which come
-out otherwise. Nothing changes. The decisions are the newest of those between
---from and --to, each of which is a time or an age.
+		Long: `Re-run a server's recorded decisions on a revision that it keeps, and report those
+whose outcome differs. Nothing changes. The newest decisions between --from and
+--to are used; each of these is a time or an age.
 
-With --output json it is the server's answer, or its problem when it refuses.`,
+With --output json, the server's answer is printed as it is, or its problem
+document if it refuses.`,
 		Example: `  verdict bundle replay app r7 --from 24h --server https://verdict.example --token-file token
   verdict bundle replay app r7 --from 2026-11-23T00:00:00Z --limit 10000 --fail-on grants
   verdict bundle replay app r7 --path shop/allow --fail-on 0.1% --output json`,
 		Annotations: map[string]string{exitCodesKey: `0  done, and what --fail-on names did not happen
-1  it did: decisions come out otherwise; or the revision does not fit to what is active
-2  the command line is wrong, there is no such bundle or revision, or the server could not be asked, did not permit it or is busy`},
+1  it did: outcomes differ; or the revision does not fit the active bundles
+2  the command line is wrong, there is no such bundle or revision, or the server could not be reached, refused access or is busy`},
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return replayBundle(cmd.Context(), p, args[0], args[1], &f)
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.from, "from", "", "decisions since this `time` (RFC 3339) or age, such as 24h or 7d; none: all")
-	fs.StringVar(&f.to, "to", "", "decisions until this `time` or age; none: now")
-	fs.IntVar(&f.limit, "limit", replay.DefaultLimit, "decisions to look at, the newest")
-	fs.StringSliceVar(&f.paths, "path", nil, "decision `path` that counts, a/b/ for all below a/b; may be given several times; none: all")
+	fs.StringVar(&f.from, "from", "", "decisions since this `time` (RFC 3339) or age, such as 24h or 7d; default: all")
+	fs.StringVar(&f.to, "to", "", "decisions until this `time` or age; default: now")
+	fs.IntVar(&f.limit, "limit", replay.DefaultLimit, "how many of the newest decisions to replay")
+	fs.StringSliceVar(&f.paths, "path", nil, "decision `path` to replay, a/b/ for all below a/b; may be repeated; default: all")
 	fs.IntVar(&f.list, "list", replay.DefaultList, "flips to list")
-	fs.StringVar(&f.failOn, "fail-on", "flips", "what ends with 1: flips (any), grants (what was denied is allowed), more flips than a number or than a percentage such as 0.1%, or never")
+	fs.StringVar(&f.failOn, "fail-on", "flips", "when to exit with 1: flips (any), grants (a denial becomes an allow), more flips than a number or a percentage such as 0.1%, or never")
 	f.add(cmd)
 	return cmd
 }

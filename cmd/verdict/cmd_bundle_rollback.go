@@ -9,9 +9,9 @@ func newBundleRollbackCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback NAME [REVISION]",
 		Short: "Make an older revision of a bundle active again",
-		Long: `Make an older revision of a bundle active again: the one that was active before,
-or the one that is named, by revision or digest. It does not go through the gates
-again, but must fit to the other bundles and compile.`,
+		Long: `Make an older revision of a bundle active again: the previously active one, or the
+one given by revision or digest. It does not go through the gates again, but must
+still fit the other bundles and compile with them.`,
 		Example: `  verdict bundle rollback app --server https://verdict.example --token-file token
   verdict bundle rollback app r5 --output json`,
 		Annotations: map[string]string{exitCodesKey: changeExitCodes},

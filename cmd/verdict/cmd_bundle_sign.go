@@ -16,17 +16,17 @@ func newBundleSignCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign FILE",
 		Short: "Sign a bundle",
-		Long: `Sign a bundle in OPA's format, which stock OPA verifies (EdDSA excepted, which it
-does not have). A signature that the bundle has already is replaced. Its files
-and its digest stay what they are.
+		Long: `Sign a bundle in OPA's format. Stock OPA can verify the signature, except EdDSA,
+which it does not support. An existing signature is replaced; the bundle's files
+and digest stay the same.
 
-The key is a file, or one in Vault's transit engine, which it does not leave: then
-keys.vault of the configuration says where Vault is and how to log in.`,
+The key is a file, or a key in Vault's transit engine that never leaves Vault. For
+the latter, keys.vault of the configuration says where Vault is and how to log in.`,
 		Example: `  verdict bundle sign app.tar.gz --signing-key ci.pem --key-id ci-2026
   verdict bundle sign app.tar.gz --signing-key secret.txt --algorithm HS256 --key-id shared --out signed.tar.gz
   verdict bundle sign app.tar.gz --key transit:verdict-bundles --config verdict.yaml --public-key bundles.pem`,
 		Annotations: map[string]string{exitCodesKey: `0  the signed bundle is written
-1  the file is no bundle, or Vault did not sign it
+1  the file is not a bundle, or Vault did not sign it
 2  the command line is wrong, or a file could not be read or written`},
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -30,9 +30,9 @@ func newBundleStageCmd(p *process) *cobra.Command {
 		Use:   "stage NAME [REVISION]",
 		Short: "Try a revision that a server keeps on live decisions, or show what came of it",
 		Long: `Try a revision that a server keeps on live decisions, beside the active one. A
-shadow is evaluated after the answer and answers nobody; a canary answers for a
-share of the subjects, and is taken back when it exceeds a limit. Without a
-REVISION it shows what came of the trial so far, or how the last one ended.`,
+shadow is evaluated after each answer and never answers itself; a canary answers
+for a share of the subjects and is withdrawn when it exceeds a limit. Without
+REVISION, show the results of the trial so far, or how the last one ended.`,
 		Example: `  verdict bundle stage app r8 --percent 10 --server https://verdict.example --token-file token
   verdict bundle stage app r8 --mode canary --percent 5 --max-flips 1
   verdict bundle stage app --output json`,
@@ -55,11 +55,11 @@ REVISION it shows what came of the trial so far, or how the last one ended.`,
 	f.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&f.mode, "mode", string(bundles.ModeShadow), "`MODE`: shadow or canary")
-	fs.Float64Var(&f.percent, "percent", 10, "`NUMBER`: how much of the decisions (shadow) or subjects (canary)")
-	fs.Float64Var(&f.errors, "max-errors", trial.DefaultErrors, "`PERCENT` of its decisions that a canary may fail to make")
-	fs.Float64Var(&f.latency, "max-latency", trial.DefaultLatency, "`FACTOR` that a canary may take longer by; 0: any")
-	fs.Float64Var(&f.flips, "max-flips", trial.DefaultFlips, "`PERCENT` of its decisions that a canary may allow in place of deny, or deny in place of allow")
-	fs.IntVar(&f.minDecisions, "min-decisions", trial.DefaultMinDecisions, "`NUMBER` of decisions before a limit counts")
+	fs.Float64Var(&f.percent, "percent", 10, "`NUMBER`: percentage of decisions (shadow) or subjects (canary) to try it on")
+	fs.Float64Var(&f.errors, "max-errors", trial.DefaultErrors, "`PERCENT` of its decisions that a canary may fail")
+	fs.Float64Var(&f.latency, "max-latency", trial.DefaultLatency, "`FACTOR` by which a canary may be slower; 0: no limit")
+	fs.Float64Var(&f.flips, "max-flips", trial.DefaultFlips, "`PERCENT` of its decisions in which a canary may turn a denial into an allow or the reverse")
+	fs.IntVar(&f.minDecisions, "min-decisions", trial.DefaultMinDecisions, "`NUMBER` of decisions before the limits apply")
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func newBundlePromoteCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "promote NAME [REVISION]",
 		Short:       "Make a bundle's staged revision active",
-		Long:        `Make a bundle's staged revision active; its trial ends. With a REVISION only when it is that one.`,
+		Long:        `Make a bundle's staged revision active and end its trial. With REVISION, do so only if that is the staged revision.`,
 		Example:     `  verdict bundle promote app r8 --server https://verdict.example --token-file token`,
 		Annotations: map[string]string{exitCodesKey: changeExitCodes},
 		Args:        cobra.RangeArgs(1, 2),

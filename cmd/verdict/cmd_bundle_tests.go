@@ -35,9 +35,9 @@ func newBundleTestCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test PATH...",
 		Short: "Run the tests in bundles",
-		Long: `Run the tests in bundles, folders or tarballs, with OPA's tester: rules whose
-names begin with test_, in files whose names end in _test.rego. A bundle without
-tests passes, as it does when it is pushed.`,
+		Long: `Run the tests in bundles, folders or tarballs with OPA's tester: rules whose names
+begin with test_, in files whose names end in _test.rego. A bundle without tests
+passes, as it does when it is pushed.`,
 		Example: `  verdict bundle test ./policy
   verdict bundle test ./policy --coverage-floor 80 --timeout 30s --output json`,
 		Annotations: map[string]string{exitCodesKey: `0  all tests passed
@@ -48,10 +48,10 @@ tests passes, as it does when it is pushed.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.run, "run", "", "run the tests whose name, such as data.app_test.test_allow, matches the `expression`")
-	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "`duration` of all tests together")
+	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "maximum `duration` of all tests together")
 	fs.BoolVar(&f.coverage, "coverage", false, "measure how much of the bundles the tests cover")
-	fs.Float64Var(&f.floor, "coverage-floor", 0, "least coverage in `percent`; implies --coverage")
-	fs.BoolVarP(&f.verbose, "verbose", "v", false, "show the tests that passed too, and what they print")
+	fs.Float64Var(&f.floor, "coverage-floor", 0, "minimum coverage in `percent`; implies --coverage")
+	fs.BoolVarP(&f.verbose, "verbose", "v", false, "also show the tests that passed, and what they print")
 	fs.BoolVar(&f.standardPolicies, "standard-policies", true, "load the standard policies beside the bundles")
 	output.add(cmd)
 	return cmd

@@ -12,7 +12,7 @@ import (
 )
 
 func newConfigCmd(p *process) *cobra.Command {
-	cmd := newGroup("config", "Look at the configuration that serve would run with")
+	cmd := newGroup("config", "Show and check the configuration that serve would use")
 	cmd.AddCommand(newConfigPrintCmd(p), newConfigCheckCmd(p))
 	return cmd
 }
@@ -23,9 +23,9 @@ func newConfigPrintCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Print each value and where it came from",
-		Long: `Print each value of the configuration and where it came from: file and line,
-environment variable, flag, or default. Values are written as --set takes them.
-Of secrets only the place is printed: the file, the variable, the path in Vault.`,
+		Long: `Print each value of the configuration and where it comes from: file and line,
+environment variable, flag, or default. Values are written as --set accepts them.
+For secrets only the source is printed: the file, the variable, the path in Vault.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := readConfig(&flags, p.environ)
@@ -96,8 +96,8 @@ func newConfigCheckCmd(p *process) *cobra.Command {
 	output := outputFlag("text")
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration, and name what has no effect in this version",
-		Annotations: map[string]string{exitCodesKey: `0  serve would take the configuration
+		Short: "Check the configuration, and name keys that have no effect in this version",
+		Annotations: map[string]string{exitCodesKey: `0  serve would accept the configuration
 1  serve would refuse it
 2  the command line is wrong, or the file could not be read`},
 		Args: cobra.NoArgs,

@@ -35,22 +35,20 @@ func newDecideCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decide --path a/b [--bundle PATH]... [--input FILE|-]",
 		Short: "Decide offline: evaluate one decision path and print the result",
-		Long: `Evaluate one decision path on bundles from disk and print the result as JSON.
-Nothing listens, nothing is sent, and no record is left in any log: this is for
-writing and trying policies. The standard policies are loaded beside the
-bundles.
+		Long: `Evaluate one decision path on bundles from disk and print the result as JSON. It
+opens no port, sends nothing and writes no record: it is for writing and trying
+policies. The standard policies are loaded beside the bundles.
 
---with lays files over them: a module takes the place of the one that has its
-file name and package, data is merged over the data (RFC 7396). With --server
-nothing is loaded from disk: the server's own policies answer, with the files
-laid over them, and what they say without; nothing changes there, and a preview
-is recorded.`,
+--with overlays files: a module replaces the one with the same file name and
+package; data is merged over the existing data (RFC 7396). With --server, no
+policy is loaded from disk: the server evaluates its own policies with and without
+the overlay. Nothing changes on the server, and a preview is recorded.`,
 		Example: `  verdict decide --bundle ./policy --path app/allow --input request.json
   verdict decide --bundle ./policy --with new/app.rego --with data.json --path app/allow --input request.json
   echo '{"subject": {"type": "user", "id": "alice"}}' | verdict decide --path verdict/authz/decision --input -`,
 		Annotations: map[string]string{exitCodesKey: `0  there is a result; it is on standard output
 1  the result is undefined, or the policy could not be evaluated
-2  the command line is wrong, a bundle, the input or a file to lay over could
+2  the command line is wrong, a bundle, the input or an overlay could
    not be read or does not compile, or the server refused or could not be asked`},
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return decide(cmd, p, &f) },
@@ -60,12 +58,12 @@ is recorded.`,
 	fs.StringVar(&f.path, "path", "", "decision `path` below data, such as app/allow")
 	fs.StringVar(&f.input, "input", "", "`FILE` with the input document as JSON, - for standard input; none: no input")
 	fs.BoolVar(&f.standardPolicies, "standard-policies", true, "load the standard policies beside the bundles")
-	fs.BoolVar(&f.strict, "strict-builtin-errors", false, "an error of a built-in function is the error of the decision")
+	fs.BoolVar(&f.strict, "strict-builtin-errors", false, "an error in a built-in function fails the decision")
 	fs.BoolVar(&f.pretty, "pretty", false, "indent the result")
 	f.overlay.add(cmd)
 	fs.StringVar(&f.remote.server, "server", "", "ask the server at `URL` for a preview instead")
 	fs.StringVar(&f.remote.tokenFile, "token-file", "", "`FILE` with the token for --server (else environment VERDICT_TOKEN)")
-	fs.StringVar(&f.remote.caFile, "ca-file", "", "`FILE` with the authorities that the server's certificate may come from, PEM")
+	fs.StringVar(&f.remote.caFile, "ca-file", "", "`FILE` with the CA certificates to trust for the server, PEM")
 	cmd.MarkFlagsMutuallyExclusive("server", "bundle")
 	// The error is for a flag that does not exist.
 	_ = cmd.MarkFlagRequired("path")

@@ -29,8 +29,8 @@ type overlayFlags struct {
 
 func (f *overlayFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringArrayVar(&f.with, "with", nil, "lay `FILE` over the policies: *.rego a module, *.json, *.yaml or *.yml data; may be repeated")
-	fs.StringVar(&f.facts, "with-facts", "", "`FILE` with facts that replace those of the input, such as {\"network\": {\"zone\": \"admin\"}}")
+	fs.StringArrayVar(&f.with, "with", nil, "overlay the policies with `FILE`: a module (*.rego) or data (*.json, *.yaml, *.yml); may be repeated")
+	fs.StringVar(&f.facts, "with-facts", "", "`FILE` with facts that replace those in the input, such as {\"network\": {\"zone\": \"admin\"}}")
 }
 
 // read reads the files.

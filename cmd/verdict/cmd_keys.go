@@ -16,13 +16,13 @@ import (
 
 // keyExitCodes are those of the commands that change a key.
 const keyExitCodes = `0  done
-1  refused: the key is held by a job, has changed, is not lost, or a share is not good
-2  the command line is wrong, there is no such key, or the server could not be asked or did not permit it`
+1  refused: a job holds the key, the key has changed or is not lost, or a share is invalid
+2  the command line is wrong, there is no such key, or the server could not be reached or refused access`
 
 func newKeysCmd(p *process) *cobra.Command {
 	cmd := newGroup("keys", "List, rotate and recover the keys of a server")
-	cmd.Long = `List, rotate, compromise, retire and recover the keys of a server (scope admin),
-and make and use the key that escrow is under, which needs no server.`
+	cmd.Long = `List, rotate, compromise, retire and recover the keys of a server (scope admin);
+create and use the escrow key, without a server.`
 	cmd.AddCommand(
 		newKeysListCmd(p), newKeysShowCmd(p), newKeysRotateCmd(p), newKeysScheduleCmd(p),
 		newKeysCompromiseCmd(p), newKeysRetireCmd(p), newKeysRecoverCmd(p), newKeysReencryptCmd(p), newKeysMasterCmd(p), newKeysEscrowCmd(p),
@@ -236,7 +236,7 @@ func keyQuestion(method string, body any, path ...string) (question, error) {
 }
 
 func newKeysRotateCmd(p *process) *cobra.Command {
-	return changeKey(p, "rotate ID", "Add a version to a key, which encrypts from then on",
+	return changeKey(p, "rotate ID", "Add a new version to a key and use it from then on",
 		"  verdict keys rotate verdict-confidential --server https://verdict.example --token-file token",
 		func(*cobra.Command) {},
 		func(id string) (question, error) { return keyQuestion(http.MethodPost, nil, id, "rotate") })
@@ -245,7 +245,7 @@ func newKeysRotateCmd(p *process) *cobra.Command {
 func newKeysScheduleCmd(p *process) *cobra.Command {
 	var at string
 	clearDate := false
-	cmd := changeKey(p, "schedule ID", "Set the date on which a key is rotated, beside what its policy asks for",
+	cmd := changeKey(p, "schedule ID", "Set a date on which a key is rotated, in addition to its policy",
 		"  verdict keys schedule verdict-jwt --at 2027-01-04T06:00:00Z\n  verdict keys schedule verdict-jwt --clear",
 		func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&at, "at", "", "the `time`, RFC 3339")
@@ -282,17 +282,18 @@ func versionChange(p *process, name, short, flag string) *cobra.Command {
 }
 
 func newKeysCompromiseCmd(p *process) *cobra.Command {
-	cmd := versionChange(p, "compromise", "Mark a version of a key as known to others", "the `version` that others know; 0: the latest")
-	cmd.Long = `Mark a version of a key as known to others. Nothing new is encrypted or signed
-with it, at once; what it signed does not verify any more. What it encrypted
-still opens, so that it can be encrypted anew; verdict keys retire ends that.`
+	cmd := versionChange(p, "compromise", "Mark a version of a key as known to others", "the compromised `version`; 0: the latest")
+	cmd.Long = `Mark a version of a key as compromised. From then on nothing new is encrypted or
+signed with it, and what it has signed no longer verifies. What it has encrypted
+can still be decrypted, so that it can be re-encrypted; verdict keys retire ends
+that.`
 	return cmd
 }
 
 func newKeysRetireCmd(p *process) *cobra.Command {
 	cmd := versionChange(p, "retire", "Destroy the versions of a key before one", "the oldest `version` that is kept; 0: the latest")
-	cmd.Long = `Destroy the versions of a key before one, in escrow too. What was encrypted
-under them does not open any more, for ever. It is refused while a job that
-encrypts anew holds the key.`
+	cmd.Long = `Destroy all versions of a key older than the given one, in escrow too. What was
+encrypted under them can never be decrypted again. Refused while a re-encryption
+job holds the key.`
 	return cmd
 }

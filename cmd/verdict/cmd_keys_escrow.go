@@ -29,10 +29,10 @@ func newKeysMasterCmd(p *process) *cobra.Command {
 	rotate := &cobra.Command{
 		Use:   "rotate",
 		Short: "Give a server another master key and seal its keys anew",
-		Long: `Give a server, which goes on serving, another master key and seal its keys anew.
-Three former ones stay in the file, so that backups can be read. It is for a
-master key in a file; one in a variable and a passphrase are changed where they
-are, the new one before the old one, and verdict started again.`,
+		Long: `Give a running server a new master key and seal its keys under it. The three
+previous ones stay in the file, so that backups remain readable. This is for a
+master key in a file; to change one in an environment variable, or a passphrase,
+put the new one before the old one at its source and restart verdict.`,
 		Example:     "  verdict keys master rotate --server https://verdict.example --token-file token",
 		Annotations: map[string]string{exitCodesKey: keyExitCodes},
 		Args:        cobra.NoArgs,
@@ -50,7 +50,7 @@ are, the new one before the old one, and verdict started again.`,
 }
 
 func newKeysEscrowCmd(p *process) *cobra.Command {
-	cmd := newGroup("escrow", "Make the key that escrow is under, and open what is in escrow")
+	cmd := newGroup("escrow", "Create the escrow key, and open what is in escrow")
 	cmd.AddCommand(newEscrowKeygenCmd(p), newEscrowExportCmd(p), newEscrowOpenCmd(p))
 	return cmd
 }
@@ -61,10 +61,10 @@ func newEscrowKeygenCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keygen --out DIR",
 		Short: "Make an escrow key and split its private key into shares",
-		Long: `Make an escrow key (P-256) and split its private key into shares. DIR gets
-escrow.pem, for keys.escrow.public_key, and share-1 and so on, each for another
-holder: move them away from here. The private key itself is written nowhere.
-Run it on a machine that is trusted with all keys, without a network.`,
+		Long: `Create an escrow key (P-256) and split its private key into shares. DIR receives
+escrow.pem, for keys.escrow.public_key, and share-1, share-2 and so on, one for
+each holder: move them off this machine. The private key itself is never written.
+Run this on a machine that is trusted with all keys and has no network.`,
 		Example: "  verdict keys escrow keygen --shares 5 --threshold 3 --out ceremony",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -76,8 +76,8 @@ Run it on a machine that is trusted with all keys, without a network.`,
 		},
 	}
 	cmd.Flags().IntVar(&shares, "shares", shares, "`number` of shares")
-	cmd.Flags().IntVar(&threshold, "threshold", threshold, "`number` of shares that give the key")
-	cmd.Flags().StringVar(&out, "out", "", "`DIR` that is made for the files")
+	cmd.Flags().IntVar(&threshold, "threshold", threshold, "`number` of shares needed to rebuild the key")
+	cmd.Flags().StringVar(&out, "out", "", "`DIR` to create for the files")
 	_ = cmd.MarkFlagRequired("out") // the error is for a flag that does not exist
 	return cmd
 }
@@ -125,8 +125,8 @@ func newEscrowExportCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export ID",
 		Short: "Print the escrow packages of a key, JSON",
-		Long: `Print the escrow packages of a key, for a copy outside of the server or for verdict
-keys escrow open. They are of no use without the escrow key; the export is
+		Long: `Print the escrow packages of a key, to keep a copy outside the server or for
+verdict keys escrow open. They are useless without the escrow key. The export is
 recorded.`,
 		Example:     "  verdict keys escrow export verdict-restricted --server https://verdict.example --token-file token > packages.json",
 		Annotations: map[string]string{exitCodesKey: keyExitCodes},
@@ -155,18 +155,18 @@ func newEscrowOpenCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open --packages FILE --share FILE... --out FILE",
 		Short: "Open an escrow package with shares",
-		Long: `Combine shares and open an escrow package, without a server, into a file (JSON,
-mode 0600) with the key material: 32 bytes, or PKCS #8, in base64. Nothing of it is
-printed. Who has that file has the key.`,
+		Long: `Combine shares and open an escrow package, without a server. The key material (32
+bytes, or PKCS #8, in base64) is written to a JSON file with mode 0600 and never
+printed. Whoever has that file has the key.`,
 		Example: "  verdict keys escrow open --packages packages.json --share share-1 --share share-2 --share share-4 --out key.json",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return openPackage(p, &f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.packages, "packages", "", "`FILE` as verdict keys escrow export writes it")
+	fs.StringVar(&f.packages, "packages", "", "`FILE` written by verdict keys escrow export")
 	fs.Uint32Var(&f.version, "version", 0, "the `version` of the key; 0: the newest in escrow")
 	fs.StringArrayVar(&f.shares, "share", nil, "`FILE` with a share; may be repeated")
-	fs.StringVar(&f.out, "out", "", "`FILE` that is made")
+	fs.StringVar(&f.out, "out", "", "`FILE` to create")
 	for _, name := range []string{"packages", "share", "out"} {
 		_ = cmd.MarkFlagRequired(name) // the error is for a flag that does not exist
 	}
@@ -269,11 +269,11 @@ func newKeysRecoverCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover ID --share FILE...",
 		Short: "Give shares to bring a lost key back",
-		Long: `Give shares of the escrow key to bring a lost key back. When enough are there, by
-at least two who do not stand for each other, the server unwraps the key in
-memory and imports it. Each gives shares once; who gave some waits for the
-others, one hour at most. The shares are not kept. Where an escrow key was
-replaced, shares of each that has a version of the key are needed.`,
+		Long: `Submit shares of the escrow key to recover a lost key. Once there are enough, from
+at least two independent principals (neither token created the other), the server
+unwraps the key in memory and imports it. Each principal submits once; shares wait
+for the others for at most one hour and are not stored. If the escrow key was
+replaced, shares are needed of each escrow key that holds a version.`,
 		Example:     "  verdict keys recover verdict-confidential --share share-1 --share share-2 --token-file ana\n  verdict keys recover verdict-confidential --share share-4 --token-file bo",
 		Annotations: map[string]string{exitCodesKey: keyExitCodes},
 		Args:        cobra.ExactArgs(1),
@@ -295,7 +295,7 @@ replaced, shares of each that has a version of the key are needed.`,
 	}
 	f.server.add(cmd)
 	cmd.Flags().StringArrayVar(&f.shares, "share", nil, "`FILE` with a share; may be repeated")
-	cmd.Flags().BoolVar(&f.cancel, "cancel", false, "forget the shares that were given for the key")
+	cmd.Flags().BoolVar(&f.cancel, "cancel", false, "discard the shares submitted for the key")
 	cmd.MarkFlagsOneRequired("share", "cancel")
 	cmd.MarkFlagsMutuallyExclusive("share", "cancel")
 	return cmd

@@ -27,7 +27,7 @@ const (
 
 const moveExitCodes = `0  all values were encrypted and verified
 1  some were not; their lines say why
-2  the command line or a file is wrong, or the server could not be asked or did not permit it`
+2  the command line or a file is wrong, or the server could not be reached or refused access`
 
 // moved is a line of output.
 type moved struct {
@@ -108,14 +108,14 @@ func newKeysImportCmd(p *process) *cobra.Command {
 	var keyFile string
 	cmd := &cobra.Command{
 		Use:   "import-legacy --keys FILE",
-		Short: "Encrypt fields of the framework before verdict anew",
-		Long: `Read encrypted fields of the framework that verdict comes after from standard
-input, one a line, open them here, have a server encrypt their values, and compare
-what it decrypts. A line is such a field (encrypted_data, key_id, algorithm, iv)
-with the members classification and context (tenant, type, id, pointer) that it has
-from now on. Output has a line for each, with its ciphertext or error. FILE is
-JSON: the framework's keys by their ids, 32 bytes in base64 or an RSA key in PEM.
-The token needs keys:encrypt and keys:decrypt.`,
+		Short: "Re-encrypt fields of the predecessor framework",
+		Long: `Read encrypted fields of the predecessor framework from standard input, one per
+line; decrypt them locally, have a server encrypt the values, and verify the result
+by decrypting it. A line is such a field (encrypted_data, key_id, algorithm, iv)
+plus the members classification and context (tenant, type, id, pointer) that it
+gets. The output has one line for each, with its ciphertext or error. FILE is JSON:
+the framework's keys by id, each 32 bytes in base64 or an RSA key in PEM. The token
+needs keys:encrypt and keys:decrypt.`,
 		Example:     "  verdict keys import-legacy --keys old-keys.json --server https://verdict.example --token-file token < fields.ndjson > ciphertexts.ndjson",
 		Annotations: map[string]string{exitCodesKey: moveExitCodes},
 		Args:        cobra.NoArgs,
@@ -195,12 +195,12 @@ func newKeysMigrateCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate --from DIR",
 		Short: "Encrypt ciphertexts of keys in a data folder anew by another server",
-		Long: `Read ciphertexts that were made with keys in a data folder from standard input,
-one a line ({"ciphertext": ..., "context": {...}}), open them here, have a server
-encrypt the values, and compare what it decrypts. It is the way from
-keys.provider local to vault, or to another server: no server may use the keys in
-DIR meanwhile. Output has a line for each, with its ciphertext or error. The
-token needs keys:encrypt and keys:decrypt.`,
+		Long: `Read ciphertexts made with the keys in a data folder from standard input, one per
+line ({"ciphertext": ..., "context": {...}}); decrypt them locally, have a server
+encrypt the values, and verify the result by decrypting it. Use it to move from
+keys.provider local to vault, or to another server. No server may be using the keys
+in DIR meanwhile. The output has one line for each, with its ciphertext or error.
+The token needs keys:encrypt and keys:decrypt.`,
 		Example:     "  verdict keys migrate --from ./old-data --server https://verdict.example --token-file token < old.ndjson > new.ndjson",
 		Annotations: map[string]string{exitCodesKey: moveExitCodes},
 		Args:        cobra.NoArgs,
@@ -221,10 +221,10 @@ token needs keys:encrypt and keys:decrypt.`,
 	}
 	f.server.add(cmd)
 	fs := cmd.Flags()
-	fs.StringVar(&f.dataDir, "from", "", "the data `DIR` with the keys")
-	fs.StringVar(&f.masterFile, "master-key-file", "", "`FILE` with its master key; none: DIR/master.key")
+	fs.StringVar(&f.dataDir, "from", "", "the data folder `DIR` with the keys")
+	fs.StringVar(&f.masterFile, "master-key-file", "", "`FILE` with its master key; default: DIR/master.key")
 	fs.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase of its master key")
-	fs.StringVar(&f.env, "master-key-env", "", "`name` of the variable with its master key")
+	fs.StringVar(&f.env, "master-key-env", "", "`name` of the environment variable with its master key")
 	cmd.MarkFlagsMutuallyExclusive("master-key-file", "passphrase-file", "master-key-env")
 	_ = cmd.MarkFlagRequired("from") // the error is for a flag that does not exist
 	return cmd

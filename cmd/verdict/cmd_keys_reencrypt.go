@@ -34,17 +34,18 @@ func newKeysReencryptCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reencrypt ID",
 		Short: "Encrypt the values of a file anew, under the latest version of a key",
-		Long: `Encrypt the values of a file anew, under the latest version of a key, as a job of
-the server, which counts them and keeps the old versions of the key meanwhile.
+		Long: `Re-encrypt the values in a file under the latest version of a key, as a job of the
+server: it counts them and keeps the key's old versions until the job ends.
 
 A line is a ciphertext, whose context the flags give, or a JSON object with the
-members ciphertext and context; its other members stay. --out gets the lines in
-their order, those that failed as they were. What was done is in --state, so that
-the command goes on where it was stopped. Scopes keys:decrypt and keys:encrypt.`,
+members ciphertext and context; its other members are kept. --out receives the
+lines in the same order, failed ones unchanged. Progress is kept in --state, so
+an interrupted command can be run again. Needs scopes keys:decrypt and
+keys:encrypt.`,
 		Example: "  verdict keys reencrypt verdict-confidential --in values.jsonl --out renewed.jsonl --server https://verdict.example --token-file token",
-		Annotations: map[string]string{exitCodesKey: `0  every value was encrypted anew and verified
-1  values failed, which standard error names; the job is open, unless --abandon
-2  the command line or a file is wrong, or the server could not be asked or did not permit it: run it again to go on`},
+		Annotations: map[string]string{exitCodesKey: `0  every value was re-encrypted and verified
+1  some values failed, as standard error says; the job stays open, unless --abandon
+2  the command line or a file is wrong, or the server could not be reached or refused access: run it again to go on`},
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), p, args[0]) },
 	}
@@ -53,8 +54,8 @@ the command goes on where it was stopped. Scopes keys:decrypt and keys:encrypt.`
 	fs.StringVar(&f.in, "in", "", "`FILE` with the values")
 	fs.StringVar(&f.out, "out", "", "`FILE` to write")
 	fs.StringVar(&f.state, "state", "", "`FILE` with the progress (default: that of --out with .state)")
-	fs.IntVar(&f.batch, "batch", 500, "at most so many `values` a request")
-	fs.BoolVar(&f.abandon, "abandon", false, "end the job though values failed")
+	fs.IntVar(&f.batch, "batch", 500, "maximum number of `values` per request")
+	fs.BoolVar(&f.abandon, "abandon", false, "end the job even if values failed")
 	fs.StringVar(&f.context.Tenant, "tenant", "", "`tenant` of ciphertexts that stand alone")
 	fs.StringVar(&f.context.Type, "type", "", "`type` of their document")
 	fs.StringVar(&f.context.ID, "id", "", "`id` of their document")

@@ -21,14 +21,14 @@ func newServeCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve decisions, and record every one of them",
-		Long: `Serve decisions over HTTP. Every decision is in the audit log before it is
-answered. SIGHUP reads the configuration again: tokens, limits, what is open and
-certificates change without a restart. SIGINT and SIGTERM end what has begun and
-stop; a second one ends the process at once.`,
+		Long: `Serve decisions over HTTP and gRPC. Every decision is in the audit log before it
+is answered. SIGHUP reloads the configuration: tokens, limits, open endpoints and
+certificates change without a restart. SIGINT and SIGTERM finish what is in
+progress and stop; a second signal ends the process at once.`,
 		Example: `  verdict serve --dev
   verdict serve --config /etc/verdict/verdict.yaml
   verdict serve --bundle ./policy --set server.open=decide`,
-		Annotations: map[string]string{exitCodesKey: `0  stopped by a signal, everything is recorded
+		Annotations: map[string]string{exitCodesKey: `0  stopped by a signal; everything is recorded
 1  a part failed: a listener, or the audit log
 2  the configuration is wrong, or a policy, the audit log or an address could not be opened`},
 		Args: cobra.NoArgs,

@@ -19,8 +19,8 @@ import (
 func newTokenCmd(p *process) *cobra.Command {
 	cmd := newGroup("token", "Create, list and revoke the tokens of callers")
 	cmd.Long = `Create, list and revoke the tokens of callers. Their hashes are in
-DIR/tokens.json, which a server that runs on the same folder reads again within
-a second, so that it need not be stopped.`
+DIR/tokens.json. A server running on the same folder picks up changes within a
+second, without a restart.`
 	cmd.AddCommand(newTokenCreateCmd(p), newTokenListCmd(p), newTokenRevokeCmd(p))
 	return cmd
 }
@@ -38,11 +38,11 @@ func newTokenCreateCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --name N --scope S...",
 		Short: "Create a token and print it, once",
-		Long: `Create a token and print it on standard output. It is kept nowhere: who loses it
-revokes it and creates another one. Scopes are
+		Long: `Create a token and print it on standard output. It is stored nowhere: if it is lost,
+revoke it and create another. The scopes are
   ` + strings.Join(tokens.ValidScopes(), "\n  ") + `
-where admin is all of them and NAME may be *. Two of whom one created the other
-cannot recover a key together; --created-by says who did.`,
+where admin is all of them and NAME may be *. Two callers of whom one created the other
+cannot recover a key together: --created-by names the creator.`,
 		Example: `  verdict token create --name gateway --scope decide
   verdict token create --name ci --scope bundles:app --scope bundles:app:read --expires 90d`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -56,9 +56,9 @@ cannot recover a key together; --created-by says who did.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "`name` of the caller in records")
-	fs.StringSliceVar(&f.scopes, "scope", nil, "what the caller may do; may be repeated, and further scopes may follow")
-	fs.StringVar(&f.expires, "expires", "", "`duration` after which it ends, such as 12h or 90d; none: never")
-	fs.StringVar(&f.createdBy, "created-by", "", "name or id of the `token` whose holder creates this one; none: whoever manages the host")
+	fs.StringSliceVar(&f.scopes, "scope", nil, "what the caller may do; may be repeated, or a comma-separated list")
+	fs.StringVar(&f.expires, "expires", "", "`duration` after which it expires, such as 12h or 90d; default: never")
+	fs.StringVar(&f.createdBy, "created-by", "", "name or id of the `token` whose holder creates this one; default: the administrator of the host")
 	addDataDirFlags(cmd, &f.config)
 	// The errors are for flags that do not exist.
 	_ = cmd.MarkFlagRequired("name")
@@ -96,7 +96,7 @@ func newTokenListCmd(p *process) *cobra.Command {
 	output := outputFlag("text")
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the tokens, expired ones too, without their secrets",
+		Short: "List the tokens, including expired ones, without their secrets",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			store, err := openTokens(p, &flags, false)

@@ -55,7 +55,7 @@ func newVersionCmd(p *process) *cobra.Command {
 	output := outputFlag("text")
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, its commit, and the versions of Go and OPA in it",
+		Short: "Print the version and commit, and the versions of Go and OPA",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := readVersion()

@@ -21,7 +21,7 @@ type checkReport struct {
 	Warnings []Warning `json:"warnings"`
 }
 
-// checkConfig tells whether serve would take the configuration. The error
+// checkConfig tells whether serve would accept the configuration. The error
 // says why that cannot be told.
 func checkConfig(f *configFlags, environ []string) (checkReport, error) {
 	c, warnings, err := loadConfig(f, environ)

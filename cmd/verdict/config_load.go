@@ -40,7 +40,7 @@ func addDataDirFlags(cmd *cobra.Command, f *configFlags) {
 	fs := cmd.Flags()
 	f.flags = fs
 	fs.StringVar(&f.file, "config", "", "read the configuration `FILE` (YAML)")
-	fs.StringVar(&f.dataDir, "data-dir", "", "`DIR` of everything verdict keeps (data_dir)")
+	fs.StringVar(&f.dataDir, "data-dir", "", "`DIR` where verdict keeps everything (data_dir)")
 	fs.StringArrayVar(&f.set, "set", nil, "set one `key=value` of the configuration; may be repeated")
 }
 

@@ -27,9 +27,9 @@ type remoteFlags struct {
 
 func (f *remoteFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.server, "server", "", "ask the server at `URL` instead of reading the folder (environment VERDICT_SERVER)")
+	fs.StringVar(&f.server, "server", "", "ask the server at `URL` instead of reading the data folder (environment VERDICT_SERVER)")
 	fs.StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token for --server (else environment VERDICT_TOKEN, else DIR/admin.token)")
-	fs.StringVar(&f.caFile, "ca-file", "", "`FILE` with the authorities that the server's certificate may come from, PEM")
+	fs.StringVar(&f.caFile, "ca-file", "", "`FILE` with the CA certificates to trust for the server, PEM")
 }
 
 // remote is a running server, and who we are to it.

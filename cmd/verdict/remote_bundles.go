@@ -36,7 +36,7 @@ func (f *bundleServerFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.remote.server, "server", "", "`URL` of the server (environment VERDICT_SERVER)")
 	fs.StringVar(&f.remote.tokenFile, "token-file", "", "`FILE` with the token (else environment VERDICT_TOKEN)")
-	fs.StringVar(&f.remote.caFile, "ca-file", "", "`FILE` with the authorities that the server's certificate may come from, PEM")
+	fs.StringVar(&f.remote.caFile, "ca-file", "", "`FILE` with the CA certificates to trust for the server, PEM")
 	f.output = "text"
 	f.output.add(cmd)
 }

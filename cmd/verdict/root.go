@@ -17,7 +17,7 @@ import (
 const (
 	exitOK      = 0 // done, or the answer is yes
 	exitFailure = 1 // it failed, or the answer is no
-	exitUsage   = 2 // the command line or configuration is wrong, or what was asked about could not be looked at
+	exitUsage   = 2 // the command line or configuration is wrong, or the question could not be answered
 )
 
 // process is what a command has of the world.
@@ -155,7 +155,7 @@ const exitCodesKey = "exit codes"
 
 const defaultExitCodes = `0  done, or the answer is yes
 1  it failed, or the answer is no
-2  the command line or configuration is wrong, or what was asked about could not be looked at`
+2  the command line or configuration is wrong, or the question could not be answered`
 
 // addExitCodes puts the exit codes into the help of cmd and all below it;
 // template is cobra's own.
