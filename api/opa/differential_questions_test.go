@@ -248,6 +248,7 @@ func filterProbes() []probe {
 		`"options":{"maskRule":1}`, `"options":{"targetSQLTableMappings":{"fruits":{"$self":"f","name":"n"}}}`, `"options":{"targetSQLTableMappings":{"sql":{"fruits":{"$self":"f"}}}}`,
 		`"options":{"targetSQLTableMappings":{"postgresql":{"fruits":{"$self":"f","price":"p"}}}}`, `"options":{"targetSQLTableMappings":{"fruits":{"name":1}}}`,
 		`"options":{"targetSQLTableMappings":{"sql":1}}`, `"options":{"targetSQLTableMappings":[]}`, `"options":{"disableInlining":["data.shop.include"]}`, `"options":{"disableInlining":["("]}`,
+		`"options":{"disableInlining":[""]}`, `"options":{"disableInlining":["1"]}`, `"options":{"disableInlining":["a b"]}`,
 		`"unknowns":[]`, `"unknowns":["input"]`, `"unknowns":["("]`, `"unknowns":["data.roles"]`, `"extra":{"a":1}`, `"query":"data.shop.yes"`,
 	} {
 		ask("shop/include", accepts[0], "{"+input+","+rest+"}")

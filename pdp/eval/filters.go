@@ -3,8 +3,10 @@ package eval
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -132,12 +134,25 @@ func (s *Snapshot) Filter(ctx context.Context, q *Filter) (f *Filters, res Resul
 		rego.EvalExternalCancel(&deadline{ctx: ctx, until: until, always: true}),
 	)
 	if err != nil {
+		if notRefs(q.DisableInlining) {
+			err = &PrepareError{err}
+		}
 		return nil, res, err
 	}
 	res.ND = ndObject(nd)
 	f = &Filters{Hints: fails.Hints(q.Unknowns), found: found}
 	res.Value, err = f.value(q)
 	return f, res, err
+}
+
+// notRefs tells whether one of some texts is something else than a reference, of
+// which the parser itself finds no fault.
+func notRefs(texts []string) bool {
+	return slices.ContainsFunc(texts, func(text string) bool {
+		_, err := ast.ParseRef(text)
+		var faults ast.Errors
+		return err != nil && !errors.As(err, &faults)
+	})
 }
 
 func (s *Snapshot) prepareFilter(ctx context.Context, q *Filter, m metrics.Metrics, strict bool) (*filter.Prepared, error) {
