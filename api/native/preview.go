@@ -111,7 +111,7 @@ func (s *Server) preview(w http.ResponseWriter, r *http.Request) {
 	signQuery(&ask.query, r)
 	got, err := s.o.Previews.Preview(r.Context(), &ask.query, &ask.overlay)
 	if err != nil {
-		s.previewError(w, r, err)
+		s.previewError(w, r, ask, err)
 		return
 	}
 	defer got.Release()
@@ -286,7 +286,7 @@ func trimSpace(b []byte) []byte {
 }
 
 // previewError is the one place where errors of previews become statuses.
-func (s *Server) previewError(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) previewError(w http.ResponseWriter, r *http.Request, ask *previewAsk, err error) {
 	var (
 		faults  *eval.CompileError
 		limit   *eval.LimitError
@@ -295,7 +295,11 @@ func (s *Server) previewError(w http.ResponseWriter, r *http.Request, err error)
 	)
 	switch {
 	case errors.As(err, &faults):
-		failCompile(w, faults)
+		field := "overlay.modules"
+		if len(ask.overlay.Modules) == 0 { // the data is where rules are
+			field = "overlay.data"
+		}
+		failCompile(w, faults, field)
 	case errors.As(err, &limit):
 		fail(w, http.StatusUnprocessableEntity, "overlay_too_large", limit.Error(), "overlay.modules")
 	case errors.As(err, &overlay):
@@ -324,7 +328,7 @@ type compileFault struct {
 }
 
 // failCompile answers modules that do not compile, with where.
-func failCompile(w http.ResponseWriter, e *eval.CompileError) {
+func failCompile(w http.ResponseWriter, e *eval.CompileError, field string) {
 	faults := make([]compileFault, 0, len(e.Errors))
 	for _, err := range e.Errors {
 		f := compileFault{Code: err.Code, Message: err.Message}
@@ -335,6 +339,6 @@ func failCompile(w http.ResponseWriter, e *eval.CompileError) {
 	}
 	problem.Problem{
 		Status: http.StatusUnprocessableEntity, Detail: "the modules do not compile with the overlay",
-		Members: map[string]any{"code": "compile_failed", "field": "overlay.modules", "errors": faults},
+		Members: map[string]any{"code": "compile_failed", "field": field, "errors": faults},
 	}.Write(w)
 }

@@ -102,6 +102,7 @@ func TestPreviewProblems(t *testing.T) {
 		{`{"path": "a", "overlay": {"modules": {"a": null}}}`, 422, "overlay_invalid", "overlay.modules", "no such module"},
 		{`{"path": "a", "overlay": {"modules": {"a": "` + strings.Repeat("#", 300<<10) + `"}}}`, 422, "overlay_too_large", "overlay.modules", "262144"},
 		{`{"path": "a", "overlay": {"modules": {"a.rego": "package a\n  p if x"}}}`, 422, "compile_failed", "overlay.modules", `"errors":[{"code":"rego_unsafe_var_error","message":"var x is unsafe","file":"a.rego","row":2,"col":8}]`},
+		{`{"path": "a", "overlay": {"data": {"door": {"answer": {"a": 1}}}}}`, 422, "compile_failed", "overlay.data", "conflicting rule for data path door/answer"},
 		{`{"path": "a/b", "overlay": {"data": {"a": {"b": "` + strings.Repeat("x", 200) + `"}}}}`, 422, "answer_too_large", "", "limits.answer"},
 	} {
 		resp, body := postPreview(t, h, tt.body)
