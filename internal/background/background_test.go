@@ -38,6 +38,10 @@ func TestAPanicIsTheCallers(t *testing.T) {
 
 func TestOneMoreThreadWhileThereIsWork(t *testing.T) {
 	for _, chosen := range []bool{true, false} {
+		if !chosen { // then the runtime chooses again, whatever GOMAXPROCS or -cpu say
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+			runtime.SetDefaultGOMAXPROCS()
+		}
 		r, before := background.New(chosen), runtime.GOMAXPROCS(0)
 		var outer, inner int
 		err := r.Do(func() error {
