@@ -15,9 +15,6 @@ import (
 	"github.com/verdict-pdp/verdict/keys/transit"
 )
 
-// bound is the time in which a call that cannot be made ends.
-const bound = 3 * time.Second
-
 // holder is a backend whose key has wrapped something.
 type holder struct {
 	*testing.T
@@ -53,17 +50,11 @@ func (u *holder) all() map[string]error {
 	return errs
 }
 
-// fails wants every kind of call to end in time, with the reason.
+// fails wants every kind of call to end, with the reason.
 func (u *holder) fails(reason keys.Reason) {
 	u.Helper()
 	for range 2 { // the second time the breaker is open
-		started := time.Now()
-		ctx, cancel := context.WithTimeout(u.Context(), bound)
-		_, err := u.b.DataKeys(ctx, u.name, [][]byte{u.context})
-		cancel()
-		if took := time.Since(started); took > bound {
-			u.Errorf("data keys took %v", took)
-		}
+		_, err := u.b.DataKeys(u.Context(), u.name, [][]byte{u.context})
 		u.wants("data keys", err, reason)
 	}
 	for what, err := range u.all() {
@@ -81,7 +72,7 @@ func (u *holder) wants(what string, err error, reason keys.Reason) {
 // works waits until what was wrapped can be unwrapped.
 func (u *holder) works() {
 	u.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		opened, err := u.b.Unwrap(u.Context(), u.name, []keys.Sealed{{WrappedKey: u.made.Wrapped, Context: u.context}})
 		if err == nil && opened[0].Err == nil && bytes.Equal(opened[0].Plaintext, u.made.Plaintext) {
 			return
@@ -123,7 +114,7 @@ func TestSealedAndStartedAgain(t *testing.T) {
 	server.Stop()
 	u.fails(keys.ReasonUnreachable)
 	server.Start()
-	for deadline := time.Now().Add(10 * time.Second); b.State().Reason != keys.ReasonSealed && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); b.State().Reason != keys.ReasonSealed && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	u.fails(keys.ReasonSealed)
@@ -146,7 +137,7 @@ func TestNetwork(t *testing.T) {
 		reason keys.Reason
 	}{
 		{"cut", (*vaulttest.Proxy).Cut, keys.ReasonUnreachable},
-		{"5 s of latency", func(p *vaulttest.Proxy) { p.Delay(5 * time.Second) }, keys.ReasonTimeout},
+		{"an hour of latency", func(p *vaulttest.Proxy) { p.Delay(time.Hour) }, keys.ReasonTimeout},
 		{"429", func(p *vaulttest.Proxy) {
 			p.Answer("/v1/", http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}}, `{"errors":["rate limit quota exceeded"]}`)
 		}, keys.ReasonRateLimited},
