@@ -125,17 +125,6 @@ func (p *Process) end() {
 	}
 }
 
-// Address is one of loopback on which nobody listens now.
-func Address(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // Configure reads an example configuration and puts other texts into it; each
 // must be there.
 func Configure(t testing.TB, example string, replace ...string) string {
