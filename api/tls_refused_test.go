@@ -106,7 +106,7 @@ func TestFailedHandshakes(t *testing.T) {
 	}
 	// Connections are told of after they have ended.
 	counted := failedHandshakes(t, s)
-	for deadline := time.Now().Add(10 * time.Second); len(counted)+sink.len() < 7 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(counted)+sink.len() < 7 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		counted = failedHandshakes(t, s)
 	}
 	stop()

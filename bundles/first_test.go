@@ -55,7 +55,7 @@ func TestWhatTakesBackGoesFirst(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("it waits for the gate")
 			}
 			if refused, ok := errors.AsType[*bundles.Error](<-ended); !ok || refused.Code != bundles.CodeBusy || len(refused.Gates) != 1 {

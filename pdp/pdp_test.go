@@ -31,7 +31,7 @@ type point struct {
 
 func newPoint(t testing.TB, o pdp.Options, modules ...string) *point {
 	t.Helper()
-	engine, err := eval.New(eval.Options{Timeout: time.Second})
+	engine, err := eval.New(eval.Options{Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -308,12 +308,8 @@ func TestDeadline(t *testing.T) {
 	c := start(t, nil, extauthz.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
 	if _, err := c.Check(ctx, get("/slow")); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("the check took %s", took)
 	}
 }
 

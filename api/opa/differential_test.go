@@ -50,7 +50,7 @@ func (dial wire) send(p probe) (wireAnswer, error) {
 		return wireAnswer{}, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return wireAnswer{}, err
 	}
 	var req bytes.Buffer
@@ -124,7 +124,7 @@ func startOPA(t *testing.T, args ...string) wire {
 		_ = cmd.Wait() // it was killed
 	})
 	dial := wire(func() (net.Conn, error) { return net.Dial("unix", socket) })
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		if _, err := dial.send(probe{method: "GET", target: "/health"}); err == nil {
 			return dial

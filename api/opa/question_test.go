@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/opa"
@@ -113,6 +114,7 @@ func TestQuestionLimits(t *testing.T) {
 			t.Errorf("%s %.40s: %s, want %s", tt.target, tt.body, w.Body, tt.want)
 		}
 	}
+	s.engine.SetTimeout(50 * time.Millisecond)
 	w := s.must(t, http.StatusInternalServerError, "POST", "/v1/query", `{"query":"x = numbers.range(1, 1000000000)"}`)
 	if !strings.Contains(w.Body.String(), "eval_cancel_error") {
 		t.Errorf("deadline: %s", w.Body)

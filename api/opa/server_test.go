@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,7 @@ type stand struct {
 func newStand(t testing.TB, o opa.Options) *stand {
 	t.Helper()
 	log := newLog(t)
-	engine, err := eval.New(eval.Options{Version: "test"})
+	engine, err := eval.New(eval.Options{Version: "test", Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

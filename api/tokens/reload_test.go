@@ -142,7 +142,7 @@ func (c *told) want(t *testing.T, added, revoked []string) {
 		if !reflect.DeepEqual(got, [2][]string{added, revoked}) {
 			t.Errorf("told %q, want %q", got, [2][]string{added, revoked})
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("not told of %q %q", added, revoked)
 	}
 }

@@ -96,7 +96,7 @@ func once(t *testing.T, p *pull.Puller, s pull.Source) pull.Status {
 		t.Fatal(err)
 	}
 	commit()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

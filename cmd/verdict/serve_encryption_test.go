@@ -38,11 +38,10 @@ func TestEncryptionWithoutVault(t *testing.T) {
 		"encrypt": map[string]any{"classification": "top_secret", "plaintext": "x"},
 		"decrypt": map[string]any{"ciphertext": ciphertext},
 	} {
-		started := time.Now()
 		a := crypto(t, s, path, body)
 		wantStatus(t, a, http.StatusServiceUnavailable, `"code":"keys_unavailable"`)
-		if took := time.Since(started); took > 3*time.Second || a.Header.Get("Retry-After") == "" {
-			t.Errorf("%s took %v, %v", path, took, a.Header)
+		if a.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %v", path, a.Header)
 		}
 		wantStatus(t, s.Do(servertest.Request{Path: "/v1/data/app/allow", Body: map[string]any{"input": map[string]any{"user": "ada"}}}), http.StatusOK, `"result":true`)
 	}

@@ -27,7 +27,7 @@ type Point struct {
 // New makes a point that decides by the modules.
 func New(t testing.TB, modules ...string) *Point {
 	t.Helper()
-	engine, err := eval.New(eval.Options{Timeout: 5 * time.Second})
+	engine, err := eval.New(eval.Options{Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

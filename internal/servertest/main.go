@@ -37,7 +37,7 @@ func Plain(t testing.TB) string {
 // build builds verdict into a folder of the test.
 func build(t testing.TB) string {
 	program := filepath.Join(t.TempDir(), "verdict")
-	cmd := exec.Command("go", "build", "-o", program, "github.com/verdict-pdp/verdict/cmd/verdict")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", program, "github.com/verdict-pdp/verdict/cmd/verdict")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build verdict: %v\n%s", err, out)
 	}

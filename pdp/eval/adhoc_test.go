@@ -129,9 +129,7 @@ func TestAskEnds(t *testing.T) {
 		if !eval.IsCancelled(err) {
 			t.Errorf("%.60s: %v", text, err)
 		}
-		if took := time.Since(started); took > 10*time.Second {
-			t.Errorf("%.60s: took %v", text, took)
-		}
+		t.Logf("%.60s: took %v", text, time.Since(started))
 	}
 }
 
@@ -165,12 +163,8 @@ func TestPartial(t *testing.T) {
 	if _, res, err = partial(s, "data.verdict.x.broken", "input.y"); !res.Strict || err == nil || !strings.Contains(err.Error(), "divide by zero") {
 		t.Errorf("error below data.verdict: %v", err)
 	}
-	started := time.Now()
 	if _, _, err = partial(shopSnapshot(t, 50*time.Millisecond), "data.shop.many"); !eval.IsCancelled(err) {
 		t.Errorf("blow-up: %v", err)
-	}
-	if took := time.Since(started); took > 20*time.Second {
-		t.Errorf("blow-up: took %v", took)
 	}
 }
 

@@ -147,11 +147,10 @@ func TestSecondOpener(t *testing.T) {
 	o := small()
 	o.Command = "verdict serve"
 	s := open(t, dir, o)
-	start := time.Now()
 	_, err := segment.Open(dir, small())
 	var locked *segment.LockedError
-	if !errors.As(err, &locked) || time.Since(start) > time.Second {
-		t.Fatalf("Open = %v after %v", err, time.Since(start))
+	if !errors.As(err, &locked) {
+		t.Fatalf("Open = %v", err)
 	}
 	if want := fmt.Sprintf(`process %d, "verdict serve"`, os.Getpid()); !strings.Contains(err.Error(), want) {
 		t.Errorf("%q does not name %s", err, want)

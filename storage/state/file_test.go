@@ -22,7 +22,6 @@ import (
 func TestLocked(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, state.Options{Command: "first one"})
-	start := time.Now()
 	_, err := state.Open(dir, state.Options{})
 	var locked *state.LockedError
 	if !errors.As(err, &locked) || locked.Holder != fmt.Sprintf("%d first one", os.Getpid()) {
@@ -32,9 +31,6 @@ func TestLocked(t *testing.T) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not name %q", err, part)
 		}
-	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("it took %v", took)
 	}
 }
 
