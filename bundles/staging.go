@@ -283,6 +283,9 @@ func (s *Service) Staged(name string) (*Staging, error) {
 	s.mu.Lock()
 	st, last := s.staging, s.lastStaged[name]
 	s.mu.Unlock()
+	if on := s.o.Engine.Active().Staged(); st == nil && on != nil { // its end is recorded, and it still answers
+		st, _ = on.Watcher.(*staging)
+	}
 	switch {
 	case st != nil && st.info.Name == name:
 		return st.report(), nil
