@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"rbac, 2 connections, closed loop", "rbac, 64 connections", "OPA, log off", "verdict, durable log", "CPU per decision, as shipped, OPA's log on"} {
+	for _, text := range []string{"rbac, 2 connections, closed loop", "rbac, 64 connections", "OPA, log off", "verdict, durable log"} { // what needs CPU time that was measured is tested in report
 		if !strings.Contains(out, text) {
 			t.Errorf("%q is missing in\n%s", text, out)
 		}
@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunFailsOnWrongAnswers(t *testing.T) {
-	_, err := call(t, t.Context(), "wrong", "run", "-targets", "opa", "-connections", "1", "-rounds", "1", "-warm-up", "1ms", "-measure", "20ms")
+	_, err := call(t, t.Context(), "wrong", "run", "-targets", "opa", "-connections", "1", "-rounds", "1", "-warm-up", "1ms", "-measure", "500ms")
 	if !errors.Is(err, errWrong) {
 		t.Errorf("error %v", err)
 	}

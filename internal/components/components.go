@@ -24,7 +24,7 @@ import (
 
 const (
 	fetchPatience = 10 * time.Minute
-	patience      = 4 * time.Minute // Keycloak takes half of it on a busy machine
+	patience      = 10 * time.Minute // Keycloak takes half of it on a very busy machine
 )
 
 //go:embed fetch.sh
