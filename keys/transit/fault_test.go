@@ -148,7 +148,7 @@ func TestNetwork(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := vaulttest.NewProxy(t, server.Address)
-			b, client, _ := backend(t, server, func(o *vault.Options) { o.Address = p.URL })
+			b, client, _ := backend(t, server, func(o *vault.Options) { o.Address, o.Timeout = p.URL, 3*time.Second })
 			u := prepare(t, b)
 			tt.fault(p)
 			u.fails(tt.reason)

@@ -2,6 +2,7 @@ package transit_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/verdict-pdp/verdict/internal/vault"
 	"github.com/verdict-pdp/verdict/internal/vaulttest"
@@ -12,7 +13,7 @@ import (
 // backend is a backend over a mount of its own. change may be nil.
 func backend(t testing.TB, server *vaulttest.Server, change func(*vault.Options)) (b *transit.Backend, client *vault.Client, mount string) {
 	t.Helper()
-	o := vault.Options{Address: server.Address, Auth: vault.Auth{Method: vault.Token, TokenFile: vaulttest.Write(t, server.Token)}}
+	o := vault.Options{Address: server.Address, Timeout: 20 * time.Second, Auth: vault.Auth{Method: vault.Token, TokenFile: vaulttest.Write(t, server.Token)}}
 	if change != nil {
 		change(&o)
 	}
