@@ -65,6 +65,9 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*middleware.BodyTooLargeError](err); ok {
 		return &Error{Status: http.StatusRequestEntityTooLarge, Code: CodeTooLarge, Message: e.Error()}
 	}
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: CodeTooLarge, Message: (&middleware.BodyTooLargeError{Limit: e.Limit}).Error()}
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &Error{Status: http.StatusRequestTimeout, Code: CodeTimeout, Message: "the request body came too slowly"}
 	}

@@ -56,6 +56,10 @@ func param(r *http.Request, name string) string {
 
 // push answers PUT /api/v1/bundles/{name}.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
+	if bad := otherParameter(r, "activate", "dry_run"); bad != nil {
+		s.changeRefused(w, r, "push", refusal{http.StatusBadRequest, bundles.CodeRequest, bad.detail, bad.field})
+		return
+	}
 	activate, ok := s.pushFlag(w, r, "activate", true)
 	if !ok {
 		return

@@ -3,7 +3,6 @@ package native
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -19,7 +18,7 @@ const maxAsk = 64 << 10
 // decode reads a request's JSON object.
 func decode(w http.ResponseWriter, r *http.Request, into any) bool {
 	if err := strictJSON(http.MaxBytesReader(w, r.Body, maxAsk), into); err != nil {
-		fail(w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
+		failBody(w, r, err)
 		return false
 	}
 	return true
@@ -31,7 +30,13 @@ func (s *Server) decodeChange(w http.ResponseWriter, r *http.Request, into any, 
 	if err == nil {
 		return true
 	}
-	s.changeRefused(w, r, action, refusal{http.StatusBadRequest, bundles.CodeRequest, "the body: " + err.Error(), ""})
+	why := refusal{http.StatusBadRequest, bundles.CodeRequest, "the body could not be read", ""}
+	if bad, ok := errors.AsType[*fieldError](err); ok {
+		why.detail, why.field = bad.detail, bad.field
+	} else if known := api.AsError(err); known.Code != api.CodeInternal {
+		why = refusal{known.Status, bundles.Code(known.Code), known.Message, ""}
+	}
+	s.changeRefused(w, r, action, why)
 	return false
 }
 
@@ -51,19 +56,6 @@ func (s *Server) changeRefused(w http.ResponseWriter, r *http.Request, action st
 		return
 	}
 	fail(w, why.status, string(why.code), why.detail, why.field)
-}
-
-// strictJSON reads one JSON value that has no members which into lacks.
-func strictJSON(from io.Reader, into any) error {
-	decoder := json.NewDecoder(from)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return err
-	}
-	if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-		return errors.New("something follows the object")
-	}
-	return nil
 }
 
 func (s *Server) reply(w http.ResponseWriter, v any) {

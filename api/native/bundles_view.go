@@ -15,6 +15,9 @@ const maxBundlePage = 1000
 
 // bundleList answers GET /api/v1/bundles.
 func (s *Server) bundleList(w http.ResponseWriter, r *http.Request) {
+	if !parameters(w, r, "limit", "cursor") {
+		return
+	}
 	limit, ok := pageSize(w, r)
 	if !ok {
 		return
@@ -58,6 +61,9 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 
 // revisionList answers GET /api/v1/bundles/{name}/revisions.
 func (s *Server) revisionList(w http.ResponseWriter, r *http.Request) {
+	if !parameters(w, r, "limit", "cursor") {
+		return
+	}
 	limit, ok := pageSize(w, r)
 	if !ok {
 		return
@@ -113,6 +119,9 @@ func (s *Server) archive(w http.ResponseWriter, r *http.Request) {
 
 // bundleDiff answers GET /api/v1/bundles/{name}/diff?from=REV&to=REV.
 func (s *Server) bundleDiff(w http.ResponseWriter, r *http.Request) {
+	if !parameters(w, r, "from", "to") {
+		return
+	}
 	q := r.URL.Query()
 	from, to := q.Get("from"), q.Get("to")
 	if from == "" || to == "" {

@@ -26,6 +26,9 @@ func (s *Server) mountCertificates(r chi.Router, require Require) {
 
 // certificateList answers GET /api/v1/certificates.
 func (s *Server) certificateList(w http.ResponseWriter, r *http.Request) {
+	if !parameters(w, r, "cursor", "type", "status", "expires_within", "limit") {
+		return
+	}
 	query := r.URL.Query()
 	ask := cert.ListRequest{Cursor: query.Get("cursor"), Type: cert.Type(query.Get("type")), Status: cert.Status(query.Get("status")), Limit: cert.DefaultPage}
 	bad := func(field, right string) { fail(w, http.StatusBadRequest, cert.CodeInvalid, field+" is "+right, field) }

@@ -38,9 +38,10 @@ func (s *Server) cryptoBody(w http.ResponseWriter, r *http.Request, fn func(*cry
 		api.WriteProblem(w, r, api.AsError(err))
 		return
 	}
-	ask, err := readCrypto(body, s.limits.Load().Depth)
+	limits := s.limits.Load()
+	ask, err := readCrypto(body, limits.Depth)
 	if err == nil {
-		ask.asker = askerOf(r, ask)
+		ask.asker, ask.size, ask.limit = askerOf(r, ask), len(body), limits.Crypto
 		err = fn(ask)
 	}
 	if err != nil {
@@ -94,6 +95,9 @@ func (s *Server) encrypt(w http.ResponseWriter, r *http.Request) {
 				return err
 			}
 			result, err := s.o.Encryption.Seal(r.Context(), ask.asker, d)
+			if err == nil {
+				err = ask.opensDocument(result.Document)
+			}
 			return s.answerDocument(w, result, err)
 		}
 		values, err := ask.values()
@@ -104,7 +108,12 @@ func (s *Server) encrypt(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
-		return s.answerValues(w, ask, "", len(results), func(i int) (valueAnswer, error) { return encrypted(&results[i]) })
+		return s.answerValues(w, ask, "", len(results), func(i int) (valueAnswer, error) {
+			if err := ask.opens(i, results[i].Text); err != nil {
+				return valueAnswer{}, err
+			}
+			return encrypted(&results[i])
+		})
 	})
 }
 

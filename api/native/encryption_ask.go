@@ -18,6 +18,9 @@ import (
 const (
 	cryptoWrapping = 3       // how deep a document or an item stands in a request
 	cryptoNodes    = 200_000 // members and elements of a request
+	// cryptoRoom is what a request to open has beside ciphertext and context,
+	// and what a ciphertext may grow by when its class changes.
+	cryptoRoom = 1 << 10
 )
 
 // cryptoAsk is the body of a request to encrypt, decrypt or re-encrypt: one
@@ -34,6 +37,45 @@ type cryptoAsk struct {
 	subject, facts ast.Value
 
 	job *jobAnswer // that the batch was counted in
+
+	size  int // of the body
+	limit int // of a body
+}
+
+// sizeError is a value whose ciphertext could not be sent back to be opened.
+type sizeError struct{ field string }
+
+func (e *sizeError) Error() string { return e.field + ": " + keys.ErrTooLarge.Error() }
+
+// Unwrap gives the error that it is one of.
+func (e *sizeError) Unwrap() error { return keys.ErrTooLarge }
+
+// opens refuses a ciphertext that does not fit into a request to open it: who
+// keeps it would have a value that nobody opens.
+func (a *cryptoAsk) opens(item int, text string) error {
+	if len(text)+a.contextSize(item)+cryptoRoom > a.limit {
+		return &sizeError{"plaintext"}
+	}
+	return nil
+}
+
+// opensDocument is opens for a document, which is sent again as it was asked
+// about, with its fields.
+func (a *cryptoAsk) opensDocument(sealed []byte) error {
+	if a.size-len(a.document.Raw())+len(sealed)+cryptoRoom > a.limit {
+		return &sizeError{"document"}
+	}
+	return nil
+}
+
+// contextSize is how long the context of an item is.
+func (a *cryptoAsk) contextSize(item int) int {
+	for _, n := range []*jsondoc.Node{a.items[item], a.shared} {
+		if c := n.Member("context"); c != nil {
+			return len(c.Raw())
+		}
+	}
+	return 0
 }
 
 func wrong(field, format string, args ...any) error {
@@ -110,7 +152,10 @@ func textOf(n *jsondoc.Node) (string, bool) {
 
 // only refuses members that the request, or an item of it, does not have.
 func (a *cryptoAsk) only(item int, names ...string) error {
-	shared := []string{"subject", "facts", "context"}
+	shared := []string{"subject", "facts"}
+	if a.batch || a.document != nil {
+		shared = append(shared, "context")
+	}
 	switch {
 	case a.document != nil:
 		shared = append(shared, "document", "fields")

@@ -25,7 +25,7 @@ func cryptoDetail(code string) string {
 		"ciphertext_invalid":           "the ciphertext does not open in this context",
 		"key_unknown":                  "the ciphertext names a key that this server does not have",
 		"key_version_disallowed":       "the version of the key may not be used any more",
-		"value_too_large":              "a value has at most 16 MiB, each part of its context at most 1,000 bytes",
+		"value_too_large":              "a value has at most 16 MiB, each part of its context at most 1,000 bytes, and its ciphertext fits into a request to decrypt it (limits.crypto_body)",
 		"already_encrypted":            "the value is a ciphertext already; decrypt it first, or leave it out",
 		"field_not_json":               "the value was not encrypted as a field of a document; decrypt it by itself",
 		"classification_mismatch":      "the field is encrypted with another classification than fields says",
@@ -52,6 +52,17 @@ func cryptoCode(err error) (code string, status int) {
 		return code, http.StatusInternalServerError
 	}
 	return code, http.StatusUnprocessableEntity
+}
+
+// cryptoField is the member of a request that an error is about.
+func cryptoField(code string) string {
+	switch code {
+	case "classification_not_encrypted":
+		return "classification"
+	case "ciphertext_malformed", "ciphertext_invalid", "key_unknown", "key_version_disallowed", "key_mismatch":
+		return "ciphertext"
+	}
+	return ""
 }
 
 // valueError is the error of an item.
@@ -95,6 +106,12 @@ func (s *Server) cryptoError(w http.ResponseWriter, r *http.Request, err error) 
 		p.Members["reason"] = unavailable.Reason
 	} else if status == http.StatusServiceUnavailable {
 		retryAfter(w, 0)
+	}
+	if field := cryptoField(code); field != "" {
+		p.Members["field"] = field
+	}
+	if large, ok := errors.AsType[*sizeError](err); ok {
+		p.Members["field"] = large.field
 	}
 	if field, ok := errors.AsType[*service.FieldError](err); ok {
 		p.Members["field"], p.Members["pointer"] = "document", field.Pointer

@@ -189,12 +189,12 @@ func TestCryptoProblems(t *testing.T) {
 		{"encrypt", `{"document":{"a":1},"fields":{"/b":"internal"}}`, 422, "field_missing", "document"},
 		{"encrypt", `{"document":{"a":{"b":1}},"fields":{"/a":"internal","/a/b":"internal"}}`, 422, "fields_overlap", "document"},
 		{"encrypt", `{"document":{"a":"vd1.x"},"fields":{"/a":"internal"}}`, 422, "already_encrypted", "document"},
-		{"encrypt", `{"classification":"public","plaintext":"x"}`, 422, "classification_not_encrypted", ""},
+		{"encrypt", `{"classification":"public","plaintext":"x"}`, 422, "classification_not_encrypted", "classification"},
 		{"encrypt", `{"classification":"internal","plaintext":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "body_too_large", ""},
 		{"decrypt", `{}`, 400, "invalid_parameter", "ciphertext"},
 		{"decrypt", `{"ciphertext":1}`, 400, "invalid_parameter", "ciphertext"},
 		{"decrypt", `{"ciphertext":"vd1.","classification":"internal"}`, 400, "invalid_parameter", "classification"},
-		{"decrypt", `{"ciphertext":"vd1."}`, 422, "ciphertext_malformed", ""},
+		{"decrypt", `{"ciphertext":"vd1."}`, 422, "ciphertext_malformed", "ciphertext"},
 		{"decrypt", `{"ciphertext":"vd1.","subject":"ana"}`, 400, "invalid_parameter", "subject"},
 		{"decrypt", `{"ciphertext":"vd1.","subject":{"type":"user"}}`, 400, "invalid_parameter", "subject.id"},
 		{"decrypt", `{"ciphertext":"vd1.","facts":{"time":"2026-11-23T10:00:00Z"}}`, 400, "invalid_parameter", "facts.time"},
@@ -203,7 +203,7 @@ func TestCryptoProblems(t *testing.T) {
 		{"decrypt", `{"document":{},"fields":[1]}`, 400, "invalid_parameter", "fields[0]"},
 		{"reencrypt", `{"document":{},"fields":"*"}`, 400, "invalid_parameter", "document"},
 		{"reencrypt", `{"ciphertext":"x","classification":"none"}`, 400, "invalid_parameter", "classification"},
-		{"reencrypt", `{"ciphertext":"x"}`, 422, "ciphertext_malformed", ""},
+		{"reencrypt", `{"ciphertext":"x"}`, 422, "ciphertext_malformed", "ciphertext"},
 	} {
 		w, a := postCrypto(t, h, tt.path, tt.body)
 		field, _ := a["field"].(string)

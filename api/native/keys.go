@@ -66,15 +66,11 @@ func (s *Server) mountKeys(r chi.Router, require Require) {
 // decodeIf reads a request's JSON object, which may be missing.
 func decodeIf(w http.ResponseWriter, r *http.Request, into any) bool {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsk))
+	if err == nil && len(raw) > 0 {
+		err = strictJSON(bytes.NewReader(raw), into)
+	}
 	if err != nil {
-		fail(w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
-		return false
-	}
-	if len(raw) == 0 {
-		return true
-	}
-	if err := strictJSON(bytes.NewReader(raw), into); err != nil {
-		fail(w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
+		failBody(w, r, err)
 		return false
 	}
 	return true
@@ -82,6 +78,9 @@ func decodeIf(w http.ResponseWriter, r *http.Request, into any) bool {
 
 // keyList answers GET /api/v1/keys.
 func (s *Server) keyList(w http.ResponseWriter, r *http.Request) {
+	if !parameters(w, r, "expires_within") {
+		return
+	}
 	var within time.Duration
 	if text := r.URL.Query().Get("expires_within"); text != "" {
 		var err error

@@ -39,6 +39,7 @@ type Limits struct {
 	Depth   int // nesting of input, data and facts; 64
 	Members int // members and elements of a request; 10,000
 	Answer  int // bytes of the two results together; 8 MiB
+	Crypto  int // bytes of a request to encrypt or decrypt; api.DefaultCryptoBody
 }
 
 // SetLimits replaces the limits for requests that come from now on.
@@ -51,6 +52,9 @@ func (s *Server) SetLimits(l Limits) {
 	}
 	if l.Answer <= 0 {
 		l.Answer = DefaultAnswer
+	}
+	if l.Crypto <= 0 {
+		l.Crypto = api.DefaultCryptoBody
 	}
 	s.limits.Store(&l)
 }

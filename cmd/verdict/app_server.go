@@ -199,5 +199,5 @@ func opaLimits(c *Config) opa.Limits {
 }
 
 func previewLimits(c *Config) native.Limits {
-	return native.Limits{Depth: c.Limits.Depth, Members: c.Limits.Members, Answer: int(c.Limits.Answer)}
+	return native.Limits{Depth: c.Limits.Depth, Members: c.Limits.Members, Answer: int(c.Limits.Answer), Crypto: int(c.Limits.CryptoBody)}
 }
