@@ -64,7 +64,8 @@ type ChangedBundle struct {
 
 // ActivationRequest asks for kept revisions to be active, all at once.
 type ActivationRequest struct {
-	// Bundles are revisions by name; nil takes the bundle out of the set.
+	// Bundles are revisions by name; nil takes the bundle out of the set, in
+	// which it need not be.
 	// Bundles that are not named stay as they are.
 	Bundles map[string]*string
 	By      Origin
@@ -88,13 +89,15 @@ func (s *Service) Activate(ctx context.Context, r ActivationRequest) (*Activatio
 	}
 	return s.asked(ctx, &change{kind: KindActivate, by: r.By, choose: func(ctx context.Context, now activeSet) (map[string]*Revision, error) {
 		if len(r.Bundles) == 0 || len(r.Bundles) > maxChanges {
-			return nil, refuse(CodeRequest, "", "an activation names 1 to %d bundles", maxChanges)
+			return nil, refuse(CodeRequest, "", "an activation names 1 to %d bundles", maxChanges).about("bundles")
 		}
 		changes := make(map[string]*Revision, len(r.Bundles))
 		for name, revision := range r.Bundles {
 			if revision == nil {
 				if _, active := now.Bundles[name]; active {
 					changes[name] = nil
+				} else if _, err := s.Bundle(ctx, name); err != nil {
+					return nil, err
 				}
 				continue
 			}

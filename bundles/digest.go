@@ -35,11 +35,11 @@ func parseContentDigest(field string) (*contentDigest, error) {
 		name, value, ok := strings.Cut(strings.TrimSpace(member), "=")
 		value, _, _ = strings.Cut(value, ";")
 		if !ok || len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' {
-			return nil, refuse(CodeDigest, "", "Content-Digest: write sha-256=:BASE64:")
+			return nil, refuse(CodeDigest, "", "Content-Digest: write sha-256=:BASE64:").about("Content-Digest")
 		}
 		want, err := base64.StdEncoding.DecodeString(value[1 : len(value)-1])
 		if err != nil {
-			return nil, refuse(CodeDigest, "", "Content-Digest: %s: no base64", shown(name))
+			return nil, refuse(CodeDigest, "", "Content-Digest: %s: no base64", shown(name)).about("Content-Digest")
 		}
 		switch name {
 		case "sha-256":
@@ -49,7 +49,7 @@ func parseContentDigest(field string) (*contentDigest, error) {
 		}
 	}
 	if len(d.sums) == 0 {
-		return nil, refuse(CodeDigest, "", "Content-Digest: sha-256 and sha-512 are known here")
+		return nil, refuse(CodeDigest, "", "Content-Digest: sha-256 and sha-512 are known here").about("Content-Digest")
 	}
 	return d, nil
 }
@@ -65,7 +65,7 @@ func (d *contentDigest) tee(r io.Reader) io.Reader {
 func (d *contentDigest) check() error {
 	for _, s := range d.sums {
 		if !bytes.Equal(s.hash.Sum(nil), s.want) {
-			return refuse(CodeDigest, "", "what arrived is not what Content-Digest (%s) says", s.name)
+			return refuse(CodeDigest, "", "what arrived is not what Content-Digest (%s) says", s.name).about("Content-Digest")
 		}
 	}
 	return nil

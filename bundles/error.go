@@ -32,6 +32,9 @@ type Error struct {
 	Code    Code
 	Gate    string // the gate that refused; empty: none
 	Message string
+	// Field is the part of the request that is wrong: a member, a parameter or a
+	// header; empty: none, or not one.
+	Field string
 	// Gates are the results until then, for a push that came so far.
 	Gates []GateResult
 	// Revision and Digest are those of the refused bundle, where known.
@@ -54,4 +57,10 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func refuse(code Code, gate, format string, args ...any) *Error {
 	return &Error{Code: code, Gate: gate, Message: fmt.Sprintf(format, args...)}
+}
+
+// about names the part of the request that is wrong.
+func (e *Error) about(field string) *Error {
+	e.Field = field
+	return e
 }

@@ -430,14 +430,14 @@ func (a activeSet) match(name string, ifMatch []string, ifNone bool) error {
 	entry, active := a.Bundles[name]
 	switch {
 	case ifNone && active:
-		return refuse(CodePrecondition, "", "revision %q is active, and none was expected to be", entry.Revision)
+		return refuse(CodePrecondition, "", "revision %q is active, and none was expected to be", entry.Revision).about("If-None-Match")
 	case ifMatch == nil, active && slices.Contains(ifMatch, "*"),
 		active && (slices.Contains(ifMatch, entry.Revision) || slices.Contains(ifMatch, entry.Digest)):
 		return nil
 	case !active:
-		return refuse(CodePrecondition, "", "no revision is active")
+		return refuse(CodePrecondition, "", "no revision is active").about("If-Match")
 	}
-	return refuse(CodePrecondition, "", "revision %q is active, and another was expected to be", entry.Revision)
+	return refuse(CodePrecondition, "", "revision %q is active, and another was expected to be", entry.Revision).about("If-Match")
 }
 
 // with is the set after a change; an empty revision takes the bundle out.

@@ -236,11 +236,11 @@ func (s *Service) readKept(r *Revision, before *eval.Bundle) (*content, error) {
 // checkName refuses what cannot be the name of a pushed bundle.
 func (s *Service) checkName(name string) error {
 	if !ValidName(name) {
-		return refuse(CodeName, "", "a bundle's name is 1 to 128 letters, digits, dots, dashes and underscores and starts with a letter or a digit")
+		return refuse(CodeName, "", "a bundle's name is 1 to 128 letters, digits, dots, dashes and underscores and starts with a letter or a digit").about("name")
 	}
 	for _, b := range s.fixed {
 		if b.Name == name {
-			return refuse(CodeName, "", "%q is the name of policies that were loaded at start", name)
+			return refuse(CodeName, "", "%q is the name of policies that were loaded at start", name).about("name")
 		}
 	}
 	return nil

@@ -173,21 +173,21 @@ func (s *Service) stageable(r *StageRequest) (*Staging, error) {
 	}
 	info := &Staging{Name: r.Name, Mode: r.Mode, Percent: r.Percent, Since: s.o.Now().UTC(), By: r.By.Caller, Status: "running"}
 	if !(r.Percent > 0 && r.Percent <= 100) {
-		return nil, refuse(CodeRequest, "", "percent is a number above 0 and at most 100")
+		return nil, refuse(CodeRequest, "", "percent is a number above 0 and at most 100").about("percent")
 	}
 	switch r.Mode {
 	case ModeShadow:
 		if r.Limits != (trial.Limits{}) {
-			return nil, refuse(CodeRequest, "", "limits are a canary's; a shadow answers nobody")
+			return nil, refuse(CodeRequest, "", "limits are a canary's; a shadow answers nobody").about("limits")
 		}
 	case ModeCanary:
 		if field, want := r.Limits.Validate(); field != "" {
-			return nil, refuse(CodeRequest, "", "%s is %s", field, want)
+			return nil, refuse(CodeRequest, "", "%s is %s", field, want).about(field)
 		}
 		limits := r.Limits.InForce()
 		info.Limits, info.Subject = &limits, cmp.Or(s.o.CanarySubject, DefaultSubject)
 	default:
-		return nil, refuse(CodeRequest, "", "mode is %s or %s", ModeShadow, ModeCanary)
+		return nil, refuse(CodeRequest, "", "mode is %s or %s", ModeShadow, ModeCanary).about("mode")
 	}
 	return info, nil
 }
@@ -357,7 +357,7 @@ func (s *Service) Promote(ctx context.Context, r PromoteRequest) (*Activation, e
 		case err != nil:
 			return nil, err
 		case r.Revision != "" && r.Revision != st.info.Revision && r.Revision != st.info.Digest:
-			return nil, refuse(CodePrecondition, "", "revision %q is staged, and another was expected to be", st.info.Revision)
+			return nil, refuse(CodePrecondition, "", "revision %q is staged, and another was expected to be", st.info.Revision).about("revision")
 		}
 		found, err := s.meta.revision(ctx, r.Name, st.info.Revision)
 		if err != nil {

@@ -37,7 +37,7 @@ type Summary struct {
 func (s *Service) List(ctx context.Context, cursor string, limit int) (list []Summary, next string, err error) {
 	prefix := storage.Prefix(keyName)
 	if cursor != "" && (!strings.HasPrefix(cursor, prefix) || storage.CheckKey(cursor) != nil) {
-		return nil, "", refuse(CodeRequest, "", "cursor: not one of a list before")
+		return nil, "", refuse(CodeRequest, "", "cursor: not one of a list before").about("cursor")
 	}
 	page, err := s.o.Bucket.List(ctx, prefix, cursor, limit)
 	if err != nil {

@@ -3,6 +3,7 @@ package native
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -49,6 +50,7 @@ type refusal struct {
 
 // changeRefused records a refusal as the service records its own, and answers it.
 func (s *Server) changeRefused(w http.ResponseWriter, r *http.Request, action string, why refusal) {
+	_, _ = io.Copy(io.Discard, r.Body) // who is still sending would not see the answer
 	err := s.o.Bundles.Refused(r.Context(), bundles.Attempt{Action: action, Name: param(r, "name"), Revision: param(r, "rev"), By: originOf(r)},
 		&bundles.Error{Code: why.code, Message: why.detail})
 	if errors.Is(err, audit.ErrUnavailable) {
@@ -120,7 +122,7 @@ func bundleStatus(code bundles.Code) int {
 // failBundle writes the refusal of a bundle, with the gate and all results.
 func failBundle(w http.ResponseWriter, status int, e *bundles.Error) {
 	members := map[string]any{"code": e.Code}
-	for name, value := range map[string]string{"gate": e.Gate, "revision": e.Revision, "digest": e.Digest} {
+	for name, value := range map[string]string{"field": e.Field, "gate": e.Gate, "revision": e.Revision, "digest": e.Digest} {
 		if value != "" {
 			members[name] = value
 		}

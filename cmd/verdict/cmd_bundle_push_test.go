@@ -96,7 +96,8 @@ func TestBundleCommands(t *testing.T) {
 	wantRun(t, 0, ask("push", "folder", folder), "folder f1 is active\n")
 
 	wantRun(t, 0, ask("deactivate", "shop", "folder"), "folder is not active any more, f1 was before\nshop is not active any more, r1 was before\nactivation ")
-	wantRun(t, 0, ask("deactivate", "shop", "never"), "nothing has changed\n")
+	wantRun(t, 0, ask("deactivate", "shop", "folder"), "nothing has changed\n")
+	wantRun(t, 2, ask("deactivate", "shop", "never"), `404 not_found: there is no bundle "never"`)
 	wantRun(t, 0, ask("list"), "shop    -")
 	wantRun(t, 0, ask("rollback", "shop", "r1"), "shop r1 is active\n")
 	wantRun(t, 0, ask("deactivate", "shop", "--output", "json"), `"to":""`)

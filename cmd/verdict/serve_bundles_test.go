@@ -81,16 +81,19 @@ func TestBundlesOverHTTP(t *testing.T) {
 	if a := get("bundles/shop"); a.Header.Get("ETag") != tag || tag == "" {
 		t.Errorf("tags %q and %q", tag, a.Header.Get("ETag"))
 	}
-	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-Match": `"v0"`}), http.StatusPreconditionFailed, `"precondition_failed"`)
-	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-None-Match": "*"}), http.StatusPreconditionFailed)
+	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-Match": `"v0"`}), http.StatusPreconditionFailed, `"precondition_failed"`, `"field":"If-Match"`)
+	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-None-Match": "*"}), http.StatusPreconditionFailed, `"field":"If-None-Match"`)
 	wantStatus(t, push("shop", shop(t, "shop", "v2"), map[string]string{"If-None-Match": `"v0"`}), http.StatusBadRequest, `"field":"If-None-Match"`)
 	wantStatus(t, push("shop?dry_run=true", shop(t, "shop", "v2"), map[string]string{"If-Match": tag}), http.StatusOK, `"status":"dry_run"`)
 	wantStatus(t, push("shop?activate=false", shop(t, "shop", "v2"), map[string]string{"If-Match": tag}), http.StatusOK, `"status":"kept"`)
 	says(`v/1`)
 	wantStatus(t, push("shop?activate=perhaps", one, nil), http.StatusBadRequest, `"field":"activate"`)
+	wantStatus(t, push("shop?dryrun=true", shop(t, "shop", "v2"), nil), http.StatusBadRequest, `"field":"dryrun"`, "dry_run")
+	wantStatus(t, push("shop?dry_run=false&dry_run=true", shop(t, "shop", "v2"), nil), http.StatusBadRequest, `"field":"dry_run"`)
+	says(`v/1`)
 	wantStatus(t, push("shop", one, map[string]string{"Content-Encoding": "gzip"}), http.StatusUnsupportedMediaType)
-	wantStatus(t, push("shop", one, map[string]string{"Content-Digest": "sha-256=:AAAA:"}), http.StatusBadRequest, `"digest_mismatch"`)
-	wantStatus(t, push("a%2Fb", one, nil), http.StatusBadRequest, `"name_invalid"`)
+	wantStatus(t, push("shop", one, map[string]string{"Content-Digest": "sha-256=:AAAA:"}), http.StatusBadRequest, `"digest_mismatch"`, `"field":"Content-Digest"`)
+	wantStatus(t, push("a%2Fb", one, nil), http.StatusBadRequest, `"name_invalid"`, `"field":"name"`)
 	wantStatus(t, push("shop", "no tarball", nil), http.StatusBadRequest, `"gate":"archive"`)
 	wantStatus(t, push("shop", tarball(t, map[string]string{"../x": ""}), nil), http.StatusBadRequest, `"gate":"archive"`, "leads out")
 	wantStatus(t, push("shop", shop(t, "verdict/rbac/permitted", "v3"), nil), http.StatusUnprocessableEntity)
@@ -106,7 +109,10 @@ func TestBundlesOverHTTP(t *testing.T) {
 	says(`"result":"v2"`)
 	wantStatus(t, push("shop", one, nil), http.StatusConflict, `"revision_past"`, "/api/v1/bundles/shop/rollback")
 	wantStatus(t, post("bundles/shop/rollback", map[string]any{"revision": "v9"}), http.StatusNotFound)
-	wantStatus(t, post("bundles/shop/rollback", map[string]any{"to": "v9"}), http.StatusBadRequest)
+	wantStatus(t, post("bundles/shop/rollback", map[string]any{"to": "v9"}), http.StatusBadRequest, `"field":"to"`)
+	wantStatus(t, post("bundles/shop/rollback", map[string]any{"revision": 9}), http.StatusBadRequest, `"field":"revision"`, "want a string")
+	wantStatus(t, post("activations", map[string]any{"bundles": map[string]any{}}), http.StatusBadRequest, `"field":"bundles"`)
+	wantStatus(t, post("activations", map[string]any{"bundles": map[string]any{"shp": nil}}), http.StatusNotFound, `there is no bundle`)
 	wantStatus(t, post("bundles/shop/rollback", map[string]any{"revision": "v/1 \"ä\""}), http.StatusOK, `"kind":"rollback"`)
 	says(`v/1`)
 	if a := get("bundles/shop/revisions/" + "v%2F1%20%22%C3%A4%22" + "/archive"); !bytes.Equal(a.Body, one) || a.Header.Get("Repr-Digest") == "" {
@@ -116,6 +122,8 @@ func TestBundlesOverHTTP(t *testing.T) {
 	wantStatus(t, get("bundles/shop/revisions/v9"), http.StatusNotFound)
 	wantStatus(t, get("bundles/shop/revisions?limit=1"), http.StatusOK, `"cursor":"2"`)
 	wantStatus(t, get("bundles/shop/revisions?limit=x"), http.StatusBadRequest)
+	wantStatus(t, get("bundles/shop/revisions?size=1"), http.StatusBadRequest, `"field":"size"`)
+	wantStatus(t, get("bundles?cursor=x"), http.StatusBadRequest, `"field":"cursor"`)
 	wantStatus(t, get("bundles/none"), http.StatusNotFound)
 	wantStatus(t, get("bundles"), http.StatusOK, `"name":"shop"`)
 	wantStatus(t, get("bundles/shop/diff?from=v2&to=v9"), http.StatusNotFound)
@@ -128,7 +136,7 @@ func TestBundlesOverHTTP(t *testing.T) {
 	}
 	wantStatus(t, get("audit/records?from=0"), http.StatusOK,
 		`"event":"bundle_pushed"`, `"event":"bundle_refused"`, `"event":"bundle_activated"`, `"event":"bundle_rolled_back"`,
-		`has no revision \"v9\" that is kept`, `the body: json: unknown field \"to\"`)
+		`has no revision \"v9\" that is kept`, `there is no such member here`, `there is no such parameter`)
 
 	s.Kill()
 	s = servertest.Start(t, servertest.Options{Dir: s.Dir})
