@@ -141,8 +141,8 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		uploads: make(chan struct{}, maxUploads), judging: make(chan struct{}, 1), changing: make(chan struct{}, 1), confirming: make(chan struct{}, 1),
 		changed: make(chan struct{}), restaged: make(chan struct{}), lastStaged: map[string]*Staging{},
 		vouched: map[string]vouched{},
-		trials: trial.NewMetrics(),
-		fault:  func(string) error { return nil },
+		trials:  trial.NewMetrics(),
+		fault:   func(string) error { return nil },
 	}
 	var err error
 	if s.disk, err = openArchives(o.Dir); err != nil {

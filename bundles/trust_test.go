@@ -347,7 +347,11 @@ func TestConfirmNeedsAKey(t *testing.T) {
 			if again {
 				b.close()
 				before := b.now
-				b = open(t, dir, func(o *bundles.Options) { withMaxAge(o); o.Verifier = trust; o.Now = func() time.Time { return before } })
+				b = open(t, dir, func(o *bundles.Options) {
+					withMaxAge(o)
+					o.Verifier = trust
+					o.Now = func() time.Time { return before }
+				})
 				b.now = before
 			}
 			trusts(c.settings)
