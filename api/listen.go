@@ -139,7 +139,7 @@ func (b *boundListener) turnAway(conn net.Conn) {
 	if half, ok := out.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, out, turnAwayBytes)
+	_, _ = io.CopyN(io.Discard, out, turnAwayBytes) // the client may be gone
 }
 
 // wait waits for what is being turned away.

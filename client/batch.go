@@ -177,7 +177,7 @@ func (o object) result() Result {
 	switch {
 	case o["code"] != nil:
 		failed := &Error{Op: "query", Status: http.StatusInternalServerError, DecisionID: r.ID}
-		_ = read(o["code"], &failed.Code)
+		_ = read(o["code"], &failed.Code) // one that is no text stays empty
 		_, failed.Detail = describe(o["message"])
 		r.Err = failed
 	case o["result"] == nil:

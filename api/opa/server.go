@@ -1,7 +1,8 @@
 // Package opa speaks OPA's REST API (v1.22): decisions under /v1/data, /v0/data
 // and POST /, batches under /v1/batch/data, writes of data and policies, health,
-// status and metrics, ad-hoc queries, partial evaluation and data filters, with OPA's status codes, bodies, error shapes and query
-// parameters. Where it is stricter, docs/opa-compatibility.md says so.
+// status and metrics, ad-hoc queries, partial evaluation and data filters, with
+// OPA's status codes, bodies, error shapes and query parameters. Where it is
+// stricter, docs/opa-compatibility.md says so.
 //
 // A decision enters in decide.go; nothing is decided or recorded here.
 package opa

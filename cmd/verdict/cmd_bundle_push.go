@@ -205,7 +205,7 @@ func packFolder(path string) (*os.File, error) {
 func (b *pushed) close() {
 	_ = b.file.Close() // it was only read
 	if b.temporary {
-		_ = os.Remove(b.file.Name())
+		_ = os.Remove(b.file.Name()) // the system clears its temporary folder too
 	}
 }
 
