@@ -32,9 +32,10 @@ run: build ## serve in development mode on 127.0.0.1:8181 with ./data
 
 test: lint unit ## everything that CI runs
 
-unit: ## the tests, with the race detector
+unit: ## the tests, with the race detector; 1,000 activations without it
 	$(if $(RACE),,@echo "no C compiler: the race detector is left out")
 	$(GO) test $(RACE) -timeout 24m $(TEST_FLAGS) ./...
+	$(if $(RACE),$(GO) test -timeout 5m -run '^TestManyActivations$$' ./bundles)
 	cd bench && $(GO) test -timeout 24m $(TEST_FLAGS) ./...
 
 lint: gofumpt vet staticcheck ## formatting, vet and staticcheck
