@@ -50,7 +50,7 @@ func TestParameters(t *testing.T) {
 	routes := keyRoutes(failingRing{nil})
 	for query, field := range map[string]string{
 		"": "", "expires_within=720h": "", "expire_within=720h": "expire_within", "expires_within=1h&expires_within=2h": "expires_within",
-		"expires_within=30d": "expires_within", "=1": "none", "%zz": "none",
+		"expires_within=30d": "", "expires_within=1w2d": "", "expires_within=30x": "expires_within", "=1": "none", "%zz": "none",
 	} {
 		w := httptest.NewRecorder()
 		routes.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/keys?"+query, nil))

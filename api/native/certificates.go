@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/audit"
+	"github.com/verdict-pdp/verdict/internal/timespan"
 	"github.com/verdict-pdp/verdict/keys/cert"
 	"github.com/verdict-pdp/verdict/storage"
 )
@@ -46,8 +46,8 @@ func (s *Server) certificateList(w http.ResponseWriter, r *http.Request) {
 	}
 	if text := query.Get("expires_within"); text != "" {
 		var err error
-		if ask.ExpiresWithin, err = time.ParseDuration(text); err != nil || ask.ExpiresWithin <= 0 {
-			bad("expires_within", "a duration, for example 720h")
+		if ask.ExpiresWithin, err = timespan.Parse(text); err != nil || ask.ExpiresWithin <= 0 {
+			bad("expires_within", "a duration above 0, for example 720h or 30d")
 			return
 		}
 	}
@@ -83,8 +83,8 @@ func (s *Server) certificateIssue(w http.ResponseWriter, r *http.Request) {
 	q := cert.IssueRequest{CSR: ask.CSR, Type: cert.Type(ask.Type), By: byOf(r)}
 	if ask.TTL != "" {
 		var err error
-		if q.TTL, err = time.ParseDuration(ask.TTL); err != nil || q.TTL <= 0 {
-			fail(w, http.StatusUnprocessableEntity, cert.CodeInvalid, "ttl is a duration, for example 24h", "ttl")
+		if q.TTL, err = timespan.Parse(ask.TTL); err != nil || q.TTL <= 0 {
+			fail(w, http.StatusUnprocessableEntity, cert.CodeInvalid, "ttl is a duration above 0, for example 24h or 7d", "ttl")
 			return
 		}
 	}

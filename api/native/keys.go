@@ -14,6 +14,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/bundles"
+	"github.com/verdict-pdp/verdict/internal/timespan"
 	"github.com/verdict-pdp/verdict/keys"
 	"github.com/verdict-pdp/verdict/keys/escrow"
 )
@@ -84,8 +85,8 @@ func (s *Server) keyList(w http.ResponseWriter, r *http.Request) {
 	var within time.Duration
 	if text := r.URL.Query().Get("expires_within"); text != "" {
 		var err error
-		if within, err = time.ParseDuration(text); err != nil || within <= 0 {
-			fail(w, http.StatusBadRequest, "invalid_parameter", "expires_within is a duration above 0, for example 720h", "expires_within")
+		if within, err = timespan.Parse(text); err != nil || within <= 0 {
+			fail(w, http.StatusBadRequest, "invalid_parameter", "expires_within is a duration above 0, for example 720h or 30d", "expires_within")
 			return
 		}
 	}

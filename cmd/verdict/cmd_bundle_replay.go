@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/verdict-pdp/verdict/internal/timespan"
 	"github.com/verdict-pdp/verdict/pdp/replay"
 )
 
@@ -118,7 +119,7 @@ func (f *replayFlags) question(now time.Time) ([]byte, error) {
 		}
 		at, err := parseTime(text)
 		if err != nil {
-			age, ageErr := parseDuration(text)
+			age, ageErr := timespan.Parse(text)
 			if ageErr != nil {
 				return nil, fmt.Errorf("--%s %q: write a time such as 2026-11-23T09:00:00Z or an age such as 24h or 7d", name, text)
 			}

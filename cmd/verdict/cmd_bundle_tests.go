@@ -48,7 +48,8 @@ passes, as it does when it is pushed.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.run, "run", "", "run the tests whose name, such as data.app_test.test_allow, matches the `expression`")
-	fs.DurationVar(&f.timeout, "timeout", 30*time.Second, "maximum `duration` of all tests together")
+	f.timeout = 30 * time.Second
+	fs.Var((*durationFlag)(&f.timeout), "timeout", "maximum `duration` of all tests together")
 	fs.BoolVar(&f.coverage, "coverage", false, "measure how much of the bundles the tests cover")
 	fs.Float64Var(&f.floor, "coverage-floor", 0, "minimum coverage in `percent`; implies --coverage")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "also show the tests that passed, and what they print")

@@ -55,7 +55,7 @@ func newKeysListCmd(p *process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "list",
 		Short:       "List the keys of a server, with age and next rotation",
-		Example:     "  verdict keys list --server https://verdict.example --token-file token\n  verdict keys list --expires-within 720h --output json",
+		Example:     "  verdict keys list --server https://verdict.example --token-file token\n  verdict keys list --expires-within 30d --output json",
 		Annotations: map[string]string{exitCodesKey: keyExitCodes},
 		Args:        cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,7 +67,7 @@ func newKeysListCmd(p *process) *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&within, "expires-within", "", "only keys that are rotated within this `duration`, such as 720h")
+	cmd.Flags().StringVar(&within, "expires-within", "", "only keys that are rotated within this `duration`, such as 720h or 30d")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verdict-pdp/verdict/api/tokens"
+	"github.com/verdict-pdp/verdict/internal/timespan"
 )
 
 func newTokenCmd(p *process) *cobra.Command {
@@ -70,7 +71,7 @@ cannot recover a key together: --created-by names the creator.`,
 func createToken(ctx context.Context, p *process, f *tokenFlags) error {
 	n := tokens.NewToken{Name: f.name, Scopes: f.scopes, CreatedBy: f.createdBy}
 	if f.expires != "" {
-		d, err := parseDuration(f.expires)
+		d, err := timespan.Parse(f.expires)
 		if err != nil || d <= 0 {
 			return withExit(exitUsage, fmt.Errorf("--expires %s: write a duration above 0, for example 12h or 90d", f.expires))
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/verdict-pdp/verdict/internal/timespan"
 )
 
 // Size is a number of bytes. In configuration it is a plain number or one
@@ -57,25 +59,11 @@ func parseSize(text string) (Size, error) {
 	return Size(n * unit), nil
 }
 
-// parseDuration reads a duration as Go writes it, or a number of days as 30d.
-func parseDuration(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration; write a number with a unit, for example 500ms, 30s, 12h or 7d", text)
-	}
-	return d, nil
-}
-
 // setText gives v, which is not a list, the value that text stands for.
 func setText(v reflect.Value, text string) error {
 	switch p := v.Addr().Interface().(type) {
 	case *time.Duration:
-		return store(p, text, parseDuration)
+		return store(p, text, timespan.Parse)
 	case *Size:
 		return store(p, text, parseSize)
 	case *time.Time:

@@ -61,7 +61,6 @@ func (c *Config) KeyNames() (keys []string, reload map[string]bool) {
 // The unexported pieces that have tests of their own.
 var (
 	ParseSize       = parseSize
-	ParseDuration   = parseDuration
 	Nearest         = nearest
 	KnownKeys       = knownKeys
 	EnvName         = envName

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/verdict-pdp/verdict/internal/timespan"
 )
 
 // outputFlag is --output text|json; it holds the default until it is parsed.
@@ -30,6 +33,23 @@ func (o *outputFlag) Set(s string) error {
 
 // Type names the value in help.
 func (o *outputFlag) Type() string { return "format" }
+
+// durationFlag is a flag that takes a duration as the configuration does; it
+// holds the default until it is parsed.
+type durationFlag time.Duration
+
+// String gives the duration.
+func (d *durationFlag) String() string { return time.Duration(*d).String() }
+
+// Set takes the duration from the command line.
+func (d *durationFlag) Set(s string) error {
+	parsed, err := timespan.Parse(s)
+	*d = durationFlag(parsed)
+	return err
+}
+
+// Type names the value in help.
+func (d *durationFlag) Type() string { return "duration" }
 
 // indent moves every line of text two columns in.
 func indent(text string) string {

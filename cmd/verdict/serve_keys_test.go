@@ -144,7 +144,7 @@ func TestKeysAPI(t *testing.T) {
 	for _, id := range []string{"verdict-sign1", "verdict-sign2"} {
 		wantStatus(t, ask(http.MethodPut, "/"+id+"/next_rotation", map[string]any{"at": at}, nil), http.StatusOK, `"scheduled":"`+at, `"next_rotation":"`+at)
 	}
-	near := ask(http.MethodGet, "?expires_within=720h", nil, nil).JSON(t)["keys"].([]any)
+	near := ask(http.MethodGet, "?expires_within=30d", nil, nil).JSON(t)["keys"].([]any)
 	if len(near) != 3 {
 		t.Errorf("%d keys are near, want 3: %v", len(near), near)
 	}
