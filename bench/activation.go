@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,31 +25,40 @@ const (
 	activationConnections = 64
 	// activationBound is what the p99 may be in multiples of the control's.
 	activationBound = 1.2
-	// ballasts is how many bundles are made before the measurement; each is
-	// pushed once.
-	ballasts = 24
+	// activationSettle belongs to the window before it: what an activation leaves
+	// to be done is its own.
+	activationSettle = 500 * time.Millisecond
+	// activationPause lies between two windows and is counted as neither.
+	activationPause = time.Second
 )
 
-// activation measures the latency of decisions while large bundles are pushed
-// one after the other, beside a control in which another process burns a
-// processor for the same time.
+// Scenes of the measurement; the others are pauses.
+const (
+	scenePause = iota
+	sceneBurnt
+	sceneActivation
+	scenes
+	sceneEnd = -1
+)
+
+// activation measures the latency of decisions while large bundles are pushed,
+// and in between, as a control, while another process burns a processor for the
+// same time. The two take turns, so that what else the machine does meets both.
 type activation struct {
 	site    *site
 	server  *server.Server
 	set     *workload.Set
 	bundles [][]byte
 	pushed  int // of bundles
-	asked   int
-	measure time.Duration
+	scene   atomic.Int32
 	out     io.Writer
 }
 
 func activationCommand(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench activation", flag.ContinueOnError)
 	site := siteFlags(flags)
-	measure := flags.Duration("measure", 20*time.Second, "length of each measurement")
-	rounds := flags.Int("rounds", 3, "rounds; the median is reported")
-	if err := parse(flags, args, func() error { return atLeast("rounds", *rounds, 1) }); err != nil {
+	pushes := flags.Int("pushes", 20, "bundles to activate, each with a control of the same length")
+	if err := parse(flags, args, func() error { return atLeast("pushes", *pushes, 1) }); err != nil {
 		return err
 	}
 	s, err := site(ctx)
@@ -56,16 +66,16 @@ func activationCommand(ctx context.Context, args []string, out io.Writer) error 
 		return err
 	}
 	defer s.close()
-	a := &activation{site: s, set: workload.RBAC(), measure: *measure, out: out}
-	if err := a.start(ctx); err != nil {
+	a := &activation{site: s, set: workload.RBAC(), out: out}
+	if err := a.start(ctx, *pushes); err != nil {
 		return err
 	}
-	return a.run(ctx, *rounds)
+	return a.run(ctx, *pushes)
 }
 
-// start runs verdict with one ballast in place, and makes the others.
-func (a *activation) start(ctx context.Context) error {
-	for i := range ballasts {
+// start runs verdict with one ballast in place, and makes those to be pushed.
+func (a *activation) start(ctx context.Context, pushes int) error {
+	for i := range pushes + 1 {
 		b, err := workload.Ballast(i)
 		if err != nil {
 			return err
@@ -91,10 +101,8 @@ func (a *activation) start(ctx context.Context) error {
 
 // push sends the next bundle and waits until it is active.
 func (a *activation) push(ctx context.Context) error {
-	archive := a.bundles[a.pushed%len(a.bundles)]
-	if a.pushed++; a.pushed > len(a.bundles) {
-		return fmt.Errorf("push: all %d bundles are used up", len(a.bundles))
-	}
+	archive := a.bundles[a.pushed]
+	a.pushed++
 	status, body, err := send(ctx, a.server, http.MethodPut, "/api/v1/bundles/"+workload.BallastName, a.server.PushToken, archive)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
@@ -105,73 +113,110 @@ func (a *activation) push(ctx context.Context) error {
 	return nil
 }
 
-func (a *activation) run(ctx context.Context, rounds int) error {
-	idle := func(context.Context) error { return nil }
-	scenes := []struct {
-		name   string
-		beside func(context.Context) error
-		p99    []time.Duration
-	}{{name: "nothing else", beside: idle}, {name: "a processor burnt", beside: burn}, {name: "activations", beside: a.activate}}
-	bad := 0
-	for range rounds {
-		for i := range scenes {
-			r, err := a.ask(ctx, scenes[i].beside)
-			if err != nil {
-				return fmt.Errorf("%s: %w", scenes[i].name, err)
-			}
-			u, err := a.server.Usage()
-			if err != nil {
+func (a *activation) run(ctx context.Context, pushes int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := make(chan error, 1)
+	go func() {
+		err := a.turns(ctx, pushes)
+		a.scene.Store(sceneEnd)
+		ended <- err
+		if err != nil {
+			cancel(err)
+		}
+	}()
+	r, err := load.Run(ctx, load.Options{
+		Addr: a.server.Addr, Token: a.server.Token, Set: a.set,
+		Connections: activationConnections, Rate: activationRate, WarmUp: activationPause, Measure: time.Hour,
+		Scene: func() int { return int(a.scene.Load()) },
+	})
+	cancel(err)
+	if err := errors.Join(err, <-ended); err != nil {
+		return err
+	}
+	return a.report(r)
+}
+
+// turns takes turns between the control and the activations. The control comes
+// first in every second turn.
+func (a *activation) turns(ctx context.Context, pushes int) error {
+	length := 4 * time.Second // of the first control; then that of the last push
+	for i := range pushes {
+		turn := []func() error{
+			func() error { return a.burn(ctx, length) },
+			func() error {
+				start := time.Now()
+				err := a.during(ctx, sceneActivation, a.push)
+				length = time.Since(start)
+				return err
+			},
+		}
+		if i%2 == 1 {
+			slices.Reverse(turn)
+		}
+		for _, scene := range turn {
+			if err := errors.Join(scene(), pause(ctx, activationPause)); err != nil {
 				return err
 			}
-			bad += r.Wrong + r.Errors
-			scenes[i].p99 = append(scenes[i].p99, r.Latency.Quantile(.99))
-			fmt.Fprintf(a.out, "%-18s %6.0f/s  p50 %7.3f ms  p99 %7.3f ms  p99.9 %7.3f ms  max %8.3f ms  wrong %d  errors %d  RSS %d MiB, peak %d MiB  pushed %d  %s\n", scenes[i].name, r.PerSecond(),
-				ms(r.Latency.Quantile(.5)), ms(r.Latency.Quantile(.99)), ms(r.Latency.Quantile(.999)), ms(r.Latency.Max()), r.Wrong, r.Errors, u.RSS>>20, u.PeakRSS>>20, a.pushed, r.FirstError)
 		}
 	}
-	control, measured := median(scenes[1].p99), median(scenes[2].p99)
-	ratio := float64(measured) / float64(control)
-	fmt.Fprintf(a.out, "p99 with activations / with a processor burnt: %.2f (%.3f / %.3f ms), bound %.1f\n", ratio, ms(measured), ms(control), activationBound)
-	if bad > 0 {
+	return nil
+}
+
+// during counts requests as those of a scene while fn runs and for a while after.
+func (a *activation) during(ctx context.Context, scene int32, fn func(context.Context) error) error {
+	a.scene.Store(scene)
+	defer a.scene.Store(scenePause)
+	return errors.Join(fn(ctx), pause(ctx, activationSettle))
+}
+
+// burn is the control, of the given length.
+func (a *activation) burn(ctx context.Context, length time.Duration) error {
+	return a.during(ctx, sceneBurnt, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, length-activationSettle)
+		defer cancel()
+		return burn(ctx)
+	})
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (a *activation) report(r *load.Result) error {
+	u, err := a.server.Usage()
+	if err != nil {
+		return err
+	}
+	if len(r.Scenes) < scenes {
+		return errors.New("no decision was asked for in some scene")
+	}
+	for _, s := range []struct {
+		name  string
+		scene int
+	}{{"in pauses", scenePause}, {"a processor burnt", sceneBurnt}, {"activations", sceneActivation}} {
+		h := &r.Scenes[s.scene]
+		fmt.Fprintf(a.out, "%-18s %7d decisions  p50 %7.3f ms  p99 %8.3f ms  p99.9 %8.3f ms  max %8.3f ms\n", s.name, h.Count(),
+			ms(h.Quantile(.5)), ms(h.Quantile(.99)), ms(h.Quantile(.999)), ms(h.Max()))
+	}
+	control, measured := r.Scenes[sceneBurnt].Quantile(.99), r.Scenes[sceneActivation].Quantile(.99)
+	fmt.Fprintf(a.out, "pushed %d, RSS %d MiB, peak %d MiB, wrong %d, errors %d %s\n", a.pushed, u.RSS>>20, u.PeakRSS>>20, r.Wrong, r.Errors, r.FirstError)
+	fmt.Fprintf(a.out, "p99 with activations / with a processor burnt: %.2f (%.3f / %.3f ms), bound %.1f; data on %s\n",
+		float64(measured)/float64(control), ms(measured), ms(control), activationBound, a.site.fileSystem)
+	if bad := r.Wrong + r.Errors; bad > 0 {
 		return fmt.Errorf("%d times: %w", bad, errWrong)
 	}
 	return nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func median(all []time.Duration) time.Duration {
-	slices.Sort(all)
-	return all[len(all)/2]
-}
-
-// ask measures decisions while beside runs; beside ends with its context.
-func (a *activation) ask(ctx context.Context, beside func(context.Context) error) (*load.Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- beside(ctx) }()
-	r, err := load.Run(ctx, load.Options{
-		Addr: a.server.Addr, Token: a.server.Token, Set: a.set, First: a.asked,
-		Connections: activationConnections, Rate: activationRate, WarmUp: time.Second, Measure: a.measure,
-	})
-	cancel()
-	if err := errors.Join(err, <-ended); err != nil {
-		return nil, err
-	}
-	a.asked += r.Sent
-	return r, nil
-}
-
-// activate pushes bundles, one after the other, until ctx ends.
-func (a *activation) activate(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := a.push(context.WithoutCancel(ctx)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // burn runs a process that does nothing but keep a processor busy.
 func burn(ctx context.Context) error {

@@ -87,8 +87,11 @@ func siteFlags(flags *flag.FlagSet) func(context.Context) (*site, error) {
 	verdict := flags.String("verdict", "../bin/verdict", "the verdict binary")
 	opa := flags.String("opa", "", "the opa binary (default: "+server.OPAVersion+", installed from the Go module proxy)")
 	scratch := flags.String("scratch", "", "folder for data, on a real disk (default: in the user's cache)")
+	memory := flags.Bool("memory", false, "the scratch folder may lie in memory: the cost of a disk is left out")
 	gogc := flags.Int("gogc", 800, "GC percent for OPA at equal GOGC, when verdict does not tell its own")
-	return func(ctx context.Context) (*site, error) { return newSite(ctx, *verdict, *opa, *scratch, *gogc) }
+	return func(ctx context.Context) (*site, error) {
+		return newSite(ctx, *verdict, *opa, *scratch, *memory, *gogc)
+	}
 }
 
 // counts reads a list of connection counts.

@@ -68,8 +68,9 @@ type site struct {
 	running    []*server.Server
 }
 
-// newSite makes the scratch folder, on a real disk, and finds the programs.
-func newSite(ctx context.Context, verdict, opa, scratch string, gogc int) (*site, error) {
+// newSite makes the scratch folder, on a real disk unless memory is set, and
+// finds the programs.
+func newSite(ctx context.Context, verdict, opa, scratch string, memory bool, gogc int) (*site, error) {
 	cache, err := server.CacheDir()
 	if err != nil {
 		return nil, err
@@ -89,8 +90,8 @@ func newSite(ctx context.Context, verdict, opa, scratch string, gogc int) (*site
 	if s.fileSystem, inMemory, err = server.FileSystem(scratch); err != nil {
 		return nil, err
 	}
-	if inMemory {
-		return nil, fmt.Errorf("%s is %s: the log must lie on a real disk, choose another folder with -scratch", scratch, s.fileSystem)
+	if inMemory && !memory {
+		return nil, fmt.Errorf("%s is %s: the log must lie on a real disk, choose another folder with -scratch, or leave the disk out with -memory", scratch, s.fileSystem)
 	}
 	if s.verdict, err = filepath.Abs(verdict); err != nil {
 		return nil, fmt.Errorf("find verdict: %w", err)

@@ -47,6 +47,11 @@ type Options struct {
 	WarmUp time.Duration
 	// Measure is the length of the measurement.
 	Measure time.Duration
+	// Scene, in an open loop, is asked for a number when a request is due; its
+	// latency is counted in that one of Result.Scenes too. A negative one ends the
+	// measurement, however long it was to be. Nil: there are no scenes. It is
+	// called by the goroutine of Run.
+	Scene func() int
 	// Mark is called at the start and at the end of the measurement, to read
 	// the server's counters; nil: nothing is called.
 	Mark func()
@@ -72,6 +77,8 @@ type Result struct {
 	// Latency is the time from sending to the last byte of the answer; with
 	// a Rate, from the moment at which the request was due.
 	Latency Histogram
+	// Scenes are the latencies by Options.Scene.
+	Scenes []Histogram
 }
 
 // PerSecond returns the right answers per second.

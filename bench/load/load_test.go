@@ -118,6 +118,34 @@ func TestRunOpenLoopCountsWaiting(t *testing.T) {
 	}
 }
 
+// Each request is counted in the scene in which it was due, whenever it was
+// answered, and a negative scene ends the run.
+func TestRunScenes(t *testing.T) {
+	_, o := newFake(t, good)
+	o.Rate, o.Measure, o.WarmUp = 1000, time.Hour, 0
+	asked := 0
+	o.Scene = func() int {
+		asked++
+		switch {
+		case asked <= 50:
+			return 2
+		case asked <= 100:
+			return 0
+		}
+		return -1
+	}
+	r, err := load.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Scenes) != 3 || r.Scenes[1].Count() != 0 || r.Scenes[0].Count() < 50 || r.Scenes[2].Count() < 40 {
+		t.Fatalf("scenes %d", len(r.Scenes))
+	}
+	if all := r.Scenes[0].Count() + r.Scenes[2].Count(); all != r.Latency.Count() {
+		t.Errorf("%d decisions in scenes, %d in all", all, r.Latency.Count())
+	}
+}
+
 func TestRunCountsFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		ask           func(n int, w http.ResponseWriter)

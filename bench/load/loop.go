@@ -26,15 +26,22 @@ type loop struct {
 	addr         unix.SockaddrInet4
 	links        []*link
 	idle         []*conn
-	due          []time.Duration // open loop: when the requests were due, from served on
-	served       int             // open loop: requests of due that were sent
-	scheduled    time.Duration   // open loop: when the next request is due
+	due          []due         // open loop: the requests so far; from served on they wait
+	served       int           // open loop: requests of due that were sent
+	scheduled    time.Duration // open loop: when the next request is due
 
 	began     time.Time // all other times count from here
 	measuring bool
+	cut       bool // the scenes are over
 	stopping  bool
 	waiting   int // requests without an answer
 	usage     time.Duration
+}
+
+// due is a request of an open loop: when it is due, and in which scene.
+type due struct {
+	at    time.Duration
+	scene int
 }
 
 // link is one connection: of HTTP/1.1 with one request under way at most, or of
@@ -55,7 +62,7 @@ type conn struct {
 	link *link
 	out  []byte
 	want []byte
-	sent time.Duration
+	sent due
 	busy bool
 
 	answer []byte // HTTP/2: what has come of it
@@ -199,7 +206,7 @@ func (l *loop) phase(now time.Duration) {
 		l.usage = ownCPU()
 		l.result.Elapsed = time.Since(l.began)
 	}
-	if l.measuring && now >= l.o.WarmUp+l.o.Measure {
+	if l.measuring && (l.cut || now >= l.o.WarmUp+l.o.Measure) {
 		l.result.Elapsed = time.Since(l.began) - l.result.Elapsed
 		l.result.CPU = ownCPU() - l.usage
 		l.measuring, l.stopping = false, true
@@ -220,12 +227,18 @@ func (l *loop) tick() error {
 	if _, err := unix.Read(l.timer, expirations[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
 		return err
 	}
-	now := time.Since(l.began)
+	now, scene := time.Since(l.began), 0
+	if l.o.Scene != nil {
+		if scene = l.o.Scene(); scene < 0 {
+			l.cut = true
+			return nil
+		}
+	}
 	for every := time.Second / time.Duration(l.o.Rate); l.scheduled <= now; l.scheduled += every {
 		if l.stopping {
 			return nil
 		}
-		l.due = append(l.due, l.scheduled)
+		l.due = append(l.due, due{l.scheduled, scene})
 	}
 	for l.served < len(l.due) && len(l.idle) > 0 {
 		// The one that is idle for longest: a server may close it after a while.
@@ -255,10 +268,10 @@ func (l *loop) free(c *conn) error {
 		l.idle = append(l.idle, c)
 		return nil
 	}
-	return l.send(c, time.Since(l.began))
+	return l.send(c, due{at: time.Since(l.began)})
 }
 
-func (l *loop) send(c *conn, at time.Duration) error {
+func (l *loop) send(c *conn, at due) error {
 	c.out, c.want = l.source.take(c.out[:0])
 	c.sent, c.busy = at, true
 	l.waiting++
@@ -351,7 +364,7 @@ func (l *loop) receiveFrames(k *link) error {
 
 // answered takes the answer to a caller's request, and lets it send the next.
 func (l *loop) answered(c *conn, r response) error {
-	l.check(c, r, time.Since(l.began)-c.sent)
+	l.check(c, r, time.Since(l.began)-c.sent.at)
 	c.busy = false
 	l.waiting--
 	return l.free(c)
@@ -366,6 +379,12 @@ func (l *loop) check(c *conn, r response, took time.Duration) {
 	case l.measuring:
 		l.result.Answers++
 		l.result.Latency.Record(took)
+		if l.o.Scene != nil {
+			for len(l.result.Scenes) <= c.sent.scene {
+				l.result.Scenes = append(l.result.Scenes, Histogram{})
+			}
+			l.result.Scenes[c.sent.scene].Record(took)
+		}
 	}
 }
 
