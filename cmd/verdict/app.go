@@ -233,6 +233,9 @@ func (a *app) Listen(ctx context.Context) error {
 // last record. reload is called for each value of hangups.
 func (a *app) Run(ctx context.Context, hangups <-chan os.Signal, reload func() (*Config, error)) error {
 	a.ran = true
+	if err := background.Prompt(); err != nil {
+		a.logger.Debug().Err(err).Msg("the kernel was not asked for short slices of time")
+	}
 	logCtx, stopLog := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLog()
 	logEnded := make(chan error, 1)

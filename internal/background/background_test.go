@@ -66,15 +66,7 @@ func TestOneMoreThreadWhileThereIsWork(t *testing.T) {
 // TestOnlyTheWorkWaits reads the kernel's priority of the threads: the one that
 // works has a lower one, and no goroutine gets that thread afterwards.
 func TestOnlyTheWorkWaits(t *testing.T) {
-	priority := func() int {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		p, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
-		if err != nil {
-			t.Error(err)
-		}
-		return 20 - p
-	}
+	priority := func() int { return threadNice(t) }
 	r, before := background.New(true), priority()
 	var working int
 	if err := r.Do(func() error { working = priority(); return nil }); err != nil {
@@ -90,4 +82,60 @@ func TestOnlyTheWorkWaits(t *testing.T) {
 			t.Fatalf("a goroutine has nice value %d, want %d", got, before)
 		}
 	}
+}
+
+// TestPrompt reads what the kernel was asked for: short slices of the threads
+// that answer, also of those started later, the usual one of the thread that
+// works. Linux before 6.12 tells of no slice.
+func TestPrompt(t *testing.T) {
+	slice := func() uint64 {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		attr, err := unix.SchedGetAttr(0, 0)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return attr.Runtime
+	}
+	var usual, working uint64
+	work := func(found *uint64) {
+		if err := background.New(true).Do(func() error { *found = slice(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work(&usual)
+	nice := threadNice(t)
+	if err := background.Prompt(); err != nil {
+		t.Fatal(err)
+	}
+	if now := threadNice(t); now != nice {
+		t.Errorf("the nice value is %d, was %d", now, nice)
+	}
+	if usual == 0 {
+		t.Skip("this kernel has no slices of threads")
+	}
+	for range 50 {
+		found := make(chan uint64)
+		go func() {
+			runtime.LockOSThread() // not unlocked: the thread ends, another is started
+			found <- slice()
+		}()
+		if got := <-found; got >= usual {
+			t.Fatalf("a thread asks for %d ns, the work for %d", got, usual)
+		}
+	}
+	if work(&working); working != usual {
+		t.Errorf("the work asks for %d ns, want %d", working, usual)
+	}
+}
+
+func threadNice(t *testing.T) int {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
+	if err != nil {
+		t.Error(err)
+	}
+	return 20 - p
 }
