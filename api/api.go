@@ -91,6 +91,11 @@ type Request struct {
 	middleware.Correlation
 
 	conn *connection // nil on a plaintext connection
+
+	// by what it was let in, for Standing; nil: not by the access table
+	gate   *Gate
+	rule   *rule
+	bundle string
 }
 
 // FromContext is the request that ctx belongs to, nil outside of Gate.Stack.

@@ -319,6 +319,7 @@ func (g *Gate) admit(rt *Route, rule *rule, next http.Handler) http.Handler {
 			g.refuse(w, r, rt, challenge, err)
 			return
 		}
+		req.gate, req.rule, req.bundle = g, rule, bundle
 		next.ServeHTTP(w, r)
 	})
 }

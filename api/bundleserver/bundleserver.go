@@ -26,6 +26,8 @@ const (
 	DefaultWaiters = 256
 	// MaxWait is the longest wait that a request gets.
 	MaxWait = 5 * time.Minute
+	// standingEvery is how often it is asked whether who waits may still ask.
+	standingEvery = time.Second
 
 	// contentType tells OPA's downloader that it may wait; plainType that it
 	// should ask now and then.
@@ -114,8 +116,8 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request) {
 }
 
 // wait gives the active revision once the agent does not have it, or when the
-// time is over, the server stops, or nobody waits any more. It leaves the slot
-// that the caller took.
+// time is over, the server stops, or nobody waits any more. An *api.Error says
+// that the agent may not ask any more. It leaves the slot that the caller took.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request, found *bundles.Revision, changed <-chan struct{}, most time.Duration) (*bundles.Revision, error) {
 	defer func() { <-s.waiting }()
 	control := http.NewResponseController(w)
@@ -123,9 +125,16 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request, found *bundles.Rev
 	_ = control.SetWriteDeadline(time.Now().Add(most + middleware.WriteStall))
 	over := time.NewTimer(most)
 	defer over.Stop()
+	again := time.NewTicker(standingEvery)
+	defer again.Stop()
 	for has(r, tag(found)) {
 		select {
 		case <-changed:
+		case <-again.C:
+			if refused := api.Standing(r); refused != nil {
+				return nil, refused
+			}
+			continue
 		case <-over.C:
 			return found, nil
 		case <-s.o.Stopping:
@@ -161,6 +170,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, found *bundles.Rev
 // debug.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error, doing string) {
 	w.Header().Del("ETag")
+	if refused, ok := errors.AsType[*api.Error](err); ok {
+		api.WriteProblem(w, r, refused)
+		return
+	}
 	if refused, ok := errors.AsType[*bundles.Error](err); ok && refused.Code == bundles.CodeNotFound {
 		api.WriteProblem(w, r, &api.Error{Status: http.StatusNotFound, Code: api.CodeNotFound, Message: refused.Message})
 		return

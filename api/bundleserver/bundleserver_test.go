@@ -20,6 +20,7 @@ import (
 
 	"github.com/verdict-pdp/verdict/api"
 	"github.com/verdict-pdp/verdict/api/bundleserver"
+	"github.com/verdict-pdp/verdict/api/tokens"
 	"github.com/verdict-pdp/verdict/bundles"
 )
 
@@ -230,6 +231,37 @@ func TestWaiters(t *testing.T) {
 		ask(t.Context(), h, http.MethodGet, "/bundles/shop", fields...)
 		if time.Since(start) != time.Minute {
 			t.Errorf("a slot is not free again: %s", time.Since(start))
+		}
+	})
+}
+
+// TestRevokedWaiter: who waits is told once its token is revoked.
+func TestRevokedWaiter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, err := tokens.Open(t.TempDir(), tokens.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, _, err := store.Create(t.Context(), tokens.NewToken{Name: "agent", Scopes: []string{"bundles:shop:read"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate, err := api.NewGate(store, api.GateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := chi.NewRouter()
+		bundleserver.New(newShelf("one"), bundleserver.Options{}).Mount(r, gate.Require)
+		time.AfterFunc(10*time.Second+time.Millisecond, func() {
+			if _, err := store.Revoke(context.Background(), "agent"); err != nil {
+				t.Error(err)
+			}
+		})
+		start := time.Now()
+		w := ask(t.Context(), gate.Stack(api.Main, r), http.MethodGet, "/bundles/shop", "If-None-Match: "+tagOf("one"), "Prefer: wait=30", "Authorization: Bearer "+secret)
+		if w.Code != http.StatusUnauthorized || time.Since(start) != 11*time.Second || w.Header().Get("ETag") != "" {
+			t.Errorf("after %s: %d %q", time.Since(start), w.Code, w.Body)
 		}
 	})
 }

@@ -45,6 +45,7 @@ const (
 	maxMetadata      = 32 << 10         // bytes of a call's header
 	handshakeTimeout = 5 * time.Second  // TLS and HTTP/2 together
 	leastPing        = 10 * time.Second // between a client's keep-alives
+	standingEvery    = time.Second      // how often the peer of a stream is looked at again
 
 	// workers are goroutines that are kept for checks: an evaluation goes deep, and
 	// growing the stack of a new goroutine for each took a quarter of the time of
@@ -105,6 +106,7 @@ type Server struct {
 	overrides map[string]bool
 	copies    []pdp.Copy
 	metrics   *metrics
+	stopping  chan struct{} // closed when Run begins to stop
 }
 
 // New returns a server.
@@ -124,7 +126,7 @@ func New(p *pdp.PDP, gate Gate, o Options) (*Server, error) {
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
-	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, copies: httpcheck.Copies(), metrics: newMetrics()}
+	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, copies: httpcheck.Copies(), metrics: newMetrics(), stopping: make(chan struct{})}
 	for _, path := range o.PathOverrides {
 		s.overrides[path] = true
 	}
@@ -139,8 +141,8 @@ func (s *Server) SetLimits(l eval.Limits) { s.inputs.Store(httpcheck.NewInputs(l
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics.collectors() }
 
 // Run serves on ln, with TLS when config is not nil, until ctx ends or ln
-// fails. Then it accepts nothing more and finishes what it has begun; after
-// Options.Grace what is left is cut off. It returns nil when ctx stopped it.
+// fails. Then it accepts nothing more, ends streams, and finishes what it has
+// begun; after Options.Grace what is left is cut off. It returns nil when ctx stopped it.
 func (s *Server) Run(ctx context.Context, ln net.Listener, config *tls.Config) error {
 	srv := s.server(config)
 	ended := make(chan error, 1)
@@ -150,6 +152,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener, config *tls.Config) e
 		return fmt.Errorf("serve gRPC: %w", err)
 	case <-ctx.Done():
 	}
+	close(s.stopping)
 	cut := time.AfterFunc(s.o.Grace, func() {
 		s.o.Logger.Warn().Dur("grace", s.o.Grace).Msg("checks that did not end in time are cut off")
 		srv.Stop()
@@ -205,12 +208,33 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return next(context.WithValue(ctx, callerKey{}, caller), req)
 }
 
-func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer s.recovered(info.FullMethod, &err)
+// stream serves a stream until it ends, the peer may not ask any more, or the
+// server stops: a stream has no end of its own to wait for.
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if _, err := s.admit(ss.Context(), info.FullMethod); err != nil {
 		return err
 	}
-	return next(srv, ss)
+	ended := make(chan error, 1)
+	go func() { // ends with the stream's context at the latest, which ends when stream returns
+		var err error
+		defer func() { ended <- err }()
+		defer s.recovered(info.FullMethod, &err)
+		err = next(srv, ss)
+	}()
+	again := time.NewTicker(standingEvery)
+	defer again.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-s.stopping:
+			return status.Error(codes.Unavailable, "the server stops")
+		case <-again.C:
+			if _, err := s.admit(ss.Context(), info.FullMethod); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // recovered turns a panic into an error, logged once.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +71,7 @@ type client struct {
 	*grpc.ClientConn
 	authv3.AuthorizationClient
 	*pointtest.Point
+	stop func()
 }
 
 func start(t testing.TB, gate extauthz.Gate, o extauthz.Options) *client {
@@ -98,14 +100,17 @@ func serve(t testing.TB, p *pointtest.Point, point *pdp.PDP, gate extauthz.Gate,
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = conn.Close()
+	end := sync.OnceFunc(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	return &client{ClientConn: conn, AuthorizationClient: authv3.NewAuthorizationClient(conn), Point: p}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		end()
+	})
+	return &client{ClientConn: conn, AuthorizationClient: authv3.NewAuthorizationClient(conn), Point: p, stop: end}
 }
 
 func get(path string) *authv3.CheckRequest {
@@ -384,6 +389,48 @@ func TestHealthAndReflection(t *testing.T) {
 		if list := res.GetListServicesResponse(); list != nil && len(list.GetService()) != 4 {
 			t.Errorf("got services %v", list)
 		}
+	}
+}
+
+// A stream ends when its peer may not ask any more, and when the server stops:
+// long before those that are left are cut off.
+func TestStreamsEnd(t *testing.T) {
+	for why, want := range map[string]codes.Code{"stopped": codes.Unavailable, "refused": codes.PermissionDenied} {
+		t.Run(why, func(t *testing.T) {
+			gate := pointtest.Gate(t, api.GateOptions{})
+			c := start(t, gate, extauthz.Options{Healthy: func() error { return nil }, Grace: time.Minute})
+			watch, err := healthpb.NewHealthClient(c).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			reflect, err := reflectionpb.NewServerReflectionClient(c).ServerReflectionInfo(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := reflect.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+				t.Fatal(err)
+			}
+			_, first := watch.Recv()
+			_, second := reflect.Recv()
+			if first != nil || second != nil {
+				t.Fatal(first, second)
+			}
+			begin := time.Now()
+			if why == "stopped" {
+				c.stop()
+			} else {
+				commit, err := gate.Prepare(api.AccessSettings{CheckPeers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				commit()
+			}
+			_, first = watch.Recv()
+			_, second = reflect.Recv()
+			if status.Code(first) != want || status.Code(second) != want || time.Since(begin) > 20*time.Second {
+				t.Errorf("after %s: %v, %v", time.Since(begin), first, second)
+			}
+		})
 	}
 }
 

@@ -1,13 +1,11 @@
 package native
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -16,10 +14,9 @@ import (
 )
 
 const (
-	maxPage      = 1000             // records of one listing
-	defaultPage  = 100              // when the caller names no limit
-	maxFollowers = 16               // streams that follow the log at one time
-	streamIdle   = 30 * time.Second // a stream's reader may stall this long
+	maxPage      = 1000 // records of one listing
+	defaultPage  = 100  // when the caller names no limit
+	maxFollowers = 16   // streams that follow the log at one time
 )
 
 // decision answers the record of one decision: its bytes as they were stored.
@@ -106,20 +103,6 @@ func (s *Server) records(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, from, limit, follow)
 }
 
-// streaming is the request's context, ended also when the server stops: a
-// stream has no end of its own to wait for.
-func (s *Server) streaming(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(r.Context())
-	go func() { // ends with the request
-		select {
-		case <-s.o.Stopping:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
-
 // busy refuses what may run only so many times at once.
 func busy(w http.ResponseWriter, detail string) {
 	w.Header().Set("Retry-After", "10")
@@ -140,8 +123,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint
 	if limit == 0 {
 		return
 	}
-	ctx, cancel := s.streaming(r)
-	defer cancel()
+	ctx, end := s.streaming(r)
+	defer end(nil)
 	sent := uint64(0)
 	err := s.o.Log.Tail(ctx, from, func(_ uint64, rec []byte) error {
 		if err := out.write(rec, follow); err != nil {
@@ -152,8 +135,14 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, from, limit uint
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errStop) && ctx.Err() == nil {
+	if errors.Is(err, errStop) {
+		return
+	}
+	if err != nil && !errors.Is(err, errReader) && ctx.Err() == nil {
 		s.o.Logger.Error().Err(err).Msg("stream audit records")
+	}
+	if !follow {
+		panic(http.ErrAbortHandler) // a part must not look like the whole
 	}
 }
 
@@ -170,26 +159,23 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	}
 	out := newLines(w)
 	defer out.end()
+	ctx, end := s.streaming(r)
+	defer end(nil)
 	line := func(name string, v any) {
-		body, err := json.Marshal(map[string]any{name: v})
-		if err == nil {
-			err = out.write(body, true)
-		}
-		if err != nil && r.Context().Err() == nil {
-			s.o.Logger.Error().Err(err).Msg("stream verification")
+		if err := out.object(name, v); err != nil {
+			end(err)
 		}
 	}
-	ctx, cancel := s.streaming(r)
-	defer cancel()
 	report, err := s.o.Verify(ctx, func(progress any) { line("progress", progress) })
-	if err != nil {
-		if r.Context().Err() == nil {
-			s.o.Logger.Error().Err(err).Msg("verify audit log")
-			line("error", "the log could not be verified; the server's log says why")
-		}
-		return
+	switch why := endedBy(ctx); {
+	case err == nil:
+		line("report", report)
+	case why != "":
+		line("error", why)
+	case ctx.Err() == nil:
+		s.o.Logger.Error().Err(err).Msg("verify audit log")
+		line("error", "the log could not be verified; the server's log says why")
 	}
-	line("report", report)
 }
 
 // recordAccess records that somebody reads the log. When that cannot be
@@ -229,43 +215,3 @@ func number(w http.ResponseWriter, text, field string) (uint64, bool) {
 	}
 	return n, true
 }
-
-// lines writes newline-delimited JSON to a client and gives up on one that
-// does not read.
-type lines struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-}
-
-func newLines(w http.ResponseWriter) *lines {
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	return &lines{w: w, control: http.NewResponseController(w)}
-}
-
-func (l *lines) write(line []byte, flush bool) error {
-	if err := l.control.SetWriteDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("set write deadline: %w", err)
-	}
-	if _, err := l.w.Write(append(line[:len(line):len(line)], '\n')); err != nil {
-		return fmt.Errorf("write line: %w", err)
-	}
-	if !flush {
-		return nil
-	}
-	if err := l.control.Flush(); err != nil {
-		return fmt.Errorf("flush line: %w", err)
-	}
-	return l.rest()
-}
-
-// rest lets the stream stand idle between two lines: in HTTP/2 a deadline that
-// passes ends a stream even when nothing is being written.
-func (l *lines) rest() error {
-	if err := l.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("clear write deadline: %w", err)
-	}
-	return nil
-}
-
-// end bounds what net/http still writes at the end of the answer.
-func (l *lines) end() { _ = l.control.SetWriteDeadline(time.Now().Add(streamIdle)) } // the client may be gone

@@ -1,7 +1,7 @@
 package native
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -58,14 +58,14 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request) {
 	if !s.recordAccess(w, r, filter, uint64(q.Limit)) {
 		return
 	}
-	out := &replayStream{s: s, w: w, r: r}
+	ctx, end := s.streaming(r)
+	defer end(nil)
+	out := &replayStream{s: s, w: w, ctx: ctx, end: end}
 	if strings.Contains(r.Header.Get("Accept"), "application/x-ndjson") {
 		out.lines = newLines(w)
 		defer out.lines.end()
 		q.Progress = func(p replay.Progress) { out.line("progress", p) }
 	}
-	ctx, cancel := s.streaming(r)
-	defer cancel()
 	start := time.Now()
 	report, err := s.o.Replayer.Run(ctx, candidate, q)
 	if err == nil {
@@ -112,17 +112,15 @@ func (s *Server) replayRequest(w http.ResponseWriter, r *http.Request) (q replay
 type replayStream struct {
 	s     *Server
 	w     http.ResponseWriter
-	r     *http.Request
+	ctx   context.Context // of the replay
+	end   context.CancelCauseFunc
 	lines *lines // nil: one JSON object
 }
 
+// line writes a line; a reader that is gone ends the replay.
 func (o *replayStream) line(name string, v any) {
-	body, err := json.Marshal(map[string]any{name: v})
-	if err == nil {
-		err = o.lines.write(body, true)
-	}
-	if err != nil && o.r.Context().Err() == nil {
-		o.s.o.Logger.Error().Err(err).Msg("stream replay")
+	if err := o.lines.object(name, v); err != nil {
+		o.end(err)
 	}
 }
 
@@ -135,8 +133,13 @@ func (o *replayStream) done(a replayAnswer) {
 }
 
 func (o *replayStream) failed(err error) {
+	why := endedBy(o.ctx)
 	switch {
-	case o.r.Context().Err() != nil: // nobody waits for it
+	case o.lines == nil && why != "":
+		fail(o.w, http.StatusServiceUnavailable, "ended", "the decisions were not replayed: "+why, "")
+	case why != "":
+		o.line("error", why)
+	case o.ctx.Err() != nil: // nobody waits for it
 	case o.lines == nil && errors.Is(err, replay.ErrRequest):
 		fail(o.w, http.StatusBadRequest, "invalid_parameter", "the body: "+err.Error(), "")
 	case o.lines == nil:
