@@ -2,6 +2,7 @@ package pdp
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -20,35 +21,61 @@ type documents struct {
 	changed           bool // by the mask
 }
 
-// applyMask asks the policy what to hide and returns the documents as the log
-// may keep them. When the policy cannot say, nothing of them is kept: the
-// decision stays recorded, its content does not leak.
-func (p *PDP) applyMask(ctx context.Context, q *Query, d *Decision, now time.Time, docs documents) documents {
-	r := &d.scratch.record
-	docs.changed = true
-	event := maskEvent(q, d, docs)
+// applyMasks returns the documents as the log may keep them. For an answer of a
+// canary the mask of the active policy comes first, and the canary's own is
+// asked about what that left: it may hide more, and cannot show what is hidden.
+func (p *PDP) applyMasks(ctx context.Context, q *Query, d *Decision, now time.Time, docs documents) documents {
 	policy := d.Snapshot
 	if q.previewOf != nil { // who tries a policy does not say what the log may hold
 		policy = q.previewOf
 	}
+	if d.active != nil && d.active != policy && q.previewOf == nil && d.active.Masks() {
+		var ok bool
+		if docs, ok = p.applyMask(ctx, d.active, q, d, now, docs); !ok {
+			return docs
+		}
+	}
+	if policy.Masks() {
+		docs, _ = p.applyMask(ctx, policy, q, d, now, docs)
+	}
+	return docs
+}
+
+// applyMask asks the policy what to hide and returns the documents without it.
+// When the policy cannot say, nothing of them is kept, and ok is false: the
+// decision stays recorded, its content does not leak.
+func (p *PDP) applyMask(ctx context.Context, policy *eval.Snapshot, q *Query, d *Decision, now time.Time, docs documents) (left documents, ok bool) {
+	r := &d.scratch.record
+	event := maskEvent(q, d, docs)
 	res, err := policy.Eval(ctx, &eval.Query{Path: maskPath, Input: event, Now: now})
 	if err == nil {
 		var rules []mask.Rule
 		if rules, err = mask.ParseRules(res.Value); err == nil {
-			var masked ast.Value
-			if masked, r.Erased, r.Masked, err = mask.Apply(rules, event); err == nil {
+			masked, erased, replaced, err := mask.Apply(rules, event)
+			if err == nil {
+				r.Erased, r.Masked = appendNew(r.Erased, erased), appendNew(r.Masked, replaced)
 				obj, _ := masked.(ast.Object)
 				return documents{
 					input: member(obj, p.names.input), result: member(obj, p.names.result),
 					nd: member(obj, p.names.nd), changed: true,
-				}
+				}, true
 			}
 		}
 	}
 	r.Erased, r.Masked = []string{"/input", "/result", "/nd_builtin_cache"}, nil
 	r.Message = "nothing of the decision's content is kept: the masking policy failed"
 	p.metrics.maskFailed.Inc()
-	return documents{changed: true}
+	return documents{changed: true}, false
+}
+
+// appendNew appends the paths that are not in the list.
+func appendNew(list, paths []string) []string {
+	for _, path := range paths {
+		if !slices.Contains(list, path) {
+			list = append(list, path)
+		}
+	}
+	return list
 }
 
 // maskEvent is the input of the masking policy: the members of OPA's decision

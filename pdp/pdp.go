@@ -174,6 +174,8 @@ type Decision struct {
 	Snapshot *eval.Snapshot
 	Result   eval.Result
 
+	active  *eval.Snapshot // beside which a canary answered; else the same as Snapshot, or nil
+	watched *watched       // nil: nobody is to be told of it
 	pdp     *PDP
 	scratch *scratch
 }
@@ -203,7 +205,7 @@ func (p *PDP) Decide(ctx context.Context, q *Query) (*Decision, error) {
 		d.Release()
 		return nil, fmt.Errorf("%w: %w", ErrUnrecorded, err)
 	}
-	d.Receipt = receipt
+	d.recorded(receipt)
 	return d, evalErr
 }
 
@@ -266,7 +268,7 @@ func (p *PDP) DecideUntil(ctx context.Context, queries []Query, enough func(Outc
 			tickets = tickets[i+1:]
 			return fail(err)
 		}
-		outcomes[i].Decision.Receipt = receipt
+		outcomes[i].Decision.recorded(receipt)
 	}
 	return outcomes, nil
 }
@@ -314,7 +316,7 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 	a := p.ask(ctx, q, snapshot, now)
 	took := time.Since(started)
 	evalErr = a.err
-	d = &Decision{ID: id, Value: a.res.Value, Snapshot: a.snapshot, Result: a.res, pdp: p, scratch: p.scratch.Get().(*scratch)}
+	d = &Decision{ID: id, Value: a.res.Value, Snapshot: a.snapshot, Result: a.res, active: a.active, pdp: p, scratch: p.scratch.Get().(*scratch)}
 	failure := evalErr
 	if evalErr != nil {
 		d.Value = nil
@@ -327,7 +329,7 @@ func (p *PDP) evaluate(ctx context.Context, q *Query) (d *Decision, evalErr, err
 		return nil, nil, err
 	}
 	if a.tried != nil {
-		a.tell(ctx, q, d, now, took)
+		a.mark(ctx, q, d, now, took)
 	}
 	p.metrics.observe(q.Edge, d.scratch.record.Outcome, took)
 	return d, evalErr, nil

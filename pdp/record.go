@@ -106,9 +106,7 @@ func (p *PDP) fillDocuments(ctx context.Context, q *Query, d *Decision, now time
 	if d.Result.ND != nil {
 		docs.nd = d.Result.ND
 	}
-	if d.Snapshot.Masks() {
-		docs = p.applyMask(ctx, q, d, now, docs)
-	}
+	docs = p.applyMasks(ctx, q, d, now, docs)
 	p.names.describe(r, docs.input)
 	if docs.input != nil {
 		if err := p.fillInput(s, q.Copies, docs.input); err != nil {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/verdict-pdp/verdict/audit"
 	"github.com/verdict-pdp/verdict/pdp/eval"
 )
 
@@ -18,15 +19,16 @@ type answered struct {
 	res      eval.Result
 	err      error
 
-	tried  *eval.Staged // is staged beside the active snapshot; nil: nothing
-	canary bool         // and answered
-	failed error        // and failed to, so that the active one answered
+	active *eval.Snapshot // beside which it was staged
+	tried  *eval.Staged   // is staged beside the active snapshot; nil: nothing
+	canary bool           // and answered
+	failed error          // and failed to, so that the active one answered
 }
 
 // ask evaluates the query on the snapshot, or, for those that it has a share of,
 // on what is staged beside it.
 func (p *PDP) ask(ctx context.Context, q *Query, s *eval.Snapshot, now time.Time) answered {
-	a := answered{snapshot: s}
+	a := answered{snapshot: s, active: s}
 	st := s.Staged()
 	if st == nil || q.Fault != nil || q.Ask != nil {
 		a.res, a.err = q.eval(ctx, s, now)
@@ -55,9 +57,9 @@ func (a *answered) canaryAnswers(ctx context.Context, q *Query, st *eval.Staged,
 	return true
 }
 
-// tell marks the record of a decision that the canary had to do with, and tells
-// who watches it.
-func (a *answered) tell(ctx context.Context, q *Query, d *Decision, now time.Time, took time.Duration) {
+// mark marks the record of a decision that the canary had to do with, and keeps
+// for who watches it what to tell once the record is appended.
+func (a *answered) mark(ctx context.Context, q *Query, d *Decision, now time.Time, took time.Duration) {
 	r := &d.scratch.record
 	switch {
 	case a.canary:
@@ -70,13 +72,29 @@ func (a *answered) tell(ctx context.Context, q *Query, d *Decision, now time.Tim
 		return // neither was asked, or nobody waits for what was said
 	}
 	size := len(d.scratch.buf)
-	if d.Snapshot.Masks() {
+	if d.Snapshot.Masks() || a.active.Masks() {
 		size = max(size, maskedSize) // the record may have less than there was
 	}
 	// Who asked for a trace gets it; it would take more memory than all else.
 	result := eval.Result{Value: a.res.Value, Strict: a.res.Strict, ND: a.res.ND}
-	a.tried.Watcher.Served(&eval.Served{
+	d.watched = &watched{a.tried.Watcher, eval.Served{
 		ID: d.ID, Path: q.Path, Input: q.Input, Size: size, Now: now, Strict: q.Strict,
 		Staged: a.canary, Failed: a.failed, Result: result, Err: a.err, Took: took,
-	})
+	}}
+}
+
+// watched is a decision that somebody watches.
+type watched struct {
+	by     eval.Watcher
+	served eval.Served
+}
+
+// recorded tells who watches the decision that its record is appended. What
+// could not be recorded was not answered, and counts for nothing.
+func (d *Decision) recorded(receipt audit.Receipt) {
+	d.Receipt = receipt
+	if d.watched != nil {
+		d.watched.by.Served(&d.watched.served)
+		d.watched = nil
+	}
 }
