@@ -248,6 +248,8 @@ func TestMaskedElsewhere(t *testing.T) {
 		{name: "trust", rule: `n := {"allow": false, "trust": {"token": input.password}}`, input: password},
 		{name: "conflict", rule: `n[k] := v if { some k in [input.password]; some v in [1, 2] }`, input: password},
 		{name: "print", rule: `n := 1 if print(input.password)`, input: password},
+		{name: "strict error", rule: `n := to_number(input.password)`, input: password},
+		{name: "operands of chance", rule: `n := rand.intn(input.password, 10)`, input: password},
 		{name: "trace", rule: `n := 1 if trace(input.password)`, input: password},
 		{name: "subject, by key", rule: `n := 1`, args: []string{"--set", "audit.mask_keys=id"}, input: subject},
 		{name: "subject, by rule", rule: `n := 1`, modules: []string{maskRule}, input: subject},
@@ -262,7 +264,7 @@ func TestMaskedElsewhere(t *testing.T) {
 			s := servertest.Start(t, servertest.Options{
 				Args: append([]string{"--standard-policies=false", "--bundle", bundle, "--set", "limits.evaluation=20s"}, c.args...),
 			})
-			a := s.Decide("leak/n?explain=full", c.input)
+			a := s.Decide("leak/n?explain=full&strict-builtin-errors", c.input)
 			if a.DecisionID() == "" {
 				t.Fatalf("no decision: %d %s", a.Status, a.Body)
 			}
