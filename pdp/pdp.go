@@ -140,7 +140,7 @@ type Query struct {
 // text: where something of it is masked or erased, these are erased. Places are
 // JSON Pointers as masking policies have them, from the record on.
 type Copy struct {
-	Of string
+	Of string // empty: these are always erased, since they are copies of nothing that could be masked
 	At []string
 }
 

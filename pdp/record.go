@@ -151,7 +151,7 @@ func (p *PDP) fillInput(s *scratch, copies []Copy, input ast.Value) (err error) 
 			rest, ok := strings.CutPrefix(place, c.Of)
 			return ok && (rest == "" || rest[0] == '/')
 		}
-		if slices.ContainsFunc(r.Masked, within) || slices.ContainsFunc(r.Erased, within) {
+		if c.Of == "" || slices.ContainsFunc(r.Masked, within) || slices.ContainsFunc(r.Erased, within) {
 			for _, at := range c.At {
 				places = append(places, ast.StringTerm(at))
 			}

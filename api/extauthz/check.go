@@ -80,9 +80,13 @@ func (s *Server) query(ctx context.Context, req *authv3.CheckRequest) *pdp.Query
 	correlation := middleware.CorrelationOf(httpcheck.Header(c, "x-correlation-id"), httpcheck.Header(c, "x-request-id"), httpcheck.Header(c, "traceparent"))
 	q.CorrelationID, q.TraceID = correlation.ID, correlation.TraceID
 	denied := httpcheck.Identify(ctx, s.o.Tokens, c)
-	input, err := s.inputs.Load().Input(c)
+	inputs := s.inputs.Load()
+	input, err := inputs.Input(c)
 	if input != nil {
 		q.Input = input
+	}
+	if inputs.Unread(c, input) {
+		q.Copies = s.unread
 	}
 	if err != nil {
 		q.Fault = &pdp.Fault{Code: httpcheck.CodeRequest, Message: err.Error()}

@@ -105,6 +105,7 @@ type Server struct {
 	inputs    atomic.Pointer[httpcheck.Inputs]
 	overrides map[string]bool
 	copies    []pdp.Copy
+	unread    []pdp.Copy // of checks with a body that nobody has read
 	metrics   *metrics
 	stopping  chan struct{} // closed when Run begins to stop
 }
@@ -126,7 +127,7 @@ func New(p *pdp.PDP, gate Gate, o Options) (*Server, error) {
 	if o.Healthy == nil {
 		o.Healthy = func() error { return nil }
 	}
-	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, copies: httpcheck.Copies(), metrics: newMetrics(), stopping: make(chan struct{})}
+	s := &Server{pdp: p, gate: gate, o: o, overrides: map[string]bool{}, copies: httpcheck.Copies(), unread: httpcheck.UnreadCopies(), metrics: newMetrics(), stopping: make(chan struct{})}
 	for _, path := range o.PathOverrides {
 		s.overrides[path] = true
 	}

@@ -49,11 +49,17 @@ func TestSecretsInText(t *testing.T) {
 		{"/yes", "user=ada&password=hunter2", "application/x-www-form-urlencoded", "hunter2", `"path":"/yes"`},
 		{"/yes?q=1", `{"user": "ada"}`, "application/json", "", `"path":"/yes?q=1"`},
 		{"/yes?q=1", `{"user": "ada"}`, "application/json", "", `"body":"{\"user\": \"ada\"}"`},
+		{"/yes", `password=hunter2`, "text/plain", "hunter2", `"erased":["/input/attributes/request/http/body"]`},
+		{"/yes", `{"password": "hunter2`, "application/json", "hunter2", `"erased":["/input/attributes/request/http/body"]`},
+		{"/yes", `{"password": "hunter2`, "application/json; cut", "hunter2", `"truncated_body":true`},
 	} {
 		req := get(tt.path)
 		req.Attributes.Request.Http.Body = tt.body
 		req.Attributes.Request.Http.Headers[":path"] = tt.path
 		req.Attributes.Request.Http.Headers["content-type"] = tt.kind
+		if strings.HasSuffix(tt.kind, "cut") {
+			req.Attributes.Request.Http.Headers["x-envoy-auth-partial-body"] = "true"
+		}
 		record := c.checked(t, req)
 		if tt.secret != "" && strings.Contains(record, tt.secret) || !strings.Contains(record, tt.shown) {
 			t.Errorf("%s %s: %s", tt.path, tt.body, record)
