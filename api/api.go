@@ -43,6 +43,8 @@ type Error struct {
 	// Message. It is neither recorded nor logged: it may hold what a policy made of
 	// a credential.
 	Cause error
+
+	challenge string // for WWW-Authenticate, of what Standing refused
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -53,6 +55,9 @@ type ErrorWriter func(http.ResponseWriter, *http.Request, *Error)
 
 // WriteProblem is the ErrorWriter of verdict's own API: RFC 9457.
 func WriteProblem(w http.ResponseWriter, _ *http.Request, e *Error) {
+	if e.challenge != "" {
+		w.Header().Set("WWW-Authenticate", e.challenge)
+	}
 	problem.Problem{Status: e.Status, Detail: e.Message, Members: map[string]any{"code": e.Code}}.Write(w)
 }
 

@@ -163,7 +163,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	defer end(nil)
 	line := func(name string, v any) {
 		if err := out.object(name, v); err != nil {
-			end(err)
+			s.ending(end, err, "stream verification")
 		}
 	}
 	report, err := s.o.Verify(ctx, func(progress any) { line("progress", progress) })

@@ -120,7 +120,7 @@ type replayStream struct {
 // line writes a line; a reader that is gone ends the replay.
 func (o *replayStream) line(name string, v any) {
 	if err := o.lines.object(name, v); err != nil {
-		o.end(err)
+		o.s.ending(o.end, err, "stream replay")
 	}
 }
 

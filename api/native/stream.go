@@ -71,6 +71,15 @@ func endedBy(ctx context.Context) string {
 	return ""
 }
 
+// ending logs why a line could not be made, unless nobody reads, and ends the
+// stream.
+func (s *Server) ending(end context.CancelCauseFunc, err error, doing string) {
+	if !errors.Is(err, errReader) {
+		s.o.Logger.Error().Err(err).Msg(doing)
+	}
+	end(err)
+}
+
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*api.Error](err)
 	return ok
