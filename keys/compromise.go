@@ -116,17 +116,13 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 	if version > key.Latest || version < key.MinDecrypt {
 		return Key{}, fmt.Errorf("key %s has versions %d to %d, not %d: %w", id, key.MinDecrypt, key.Latest, version, ErrVersionDisallowed)
 	}
-	s, err := r.load(ctx, id)
-	if err != nil {
+	if err := r.beginRetire(ctx, id, version); err != nil {
 		return Key{}, err
-	}
-	if len(s.Holds) > 0 {
-		return Key{}, fmt.Errorf("old versions of key %s are needed by %s: %w", id, s.Holds[0], ErrHeld)
 	}
 	class, _, _ := r.policyOf(id)
 	event := Event{Kind: EventRetired, KeyID: id, Class: class, Type: key.Type, Version: version, From: key.MinDecrypt, By: by}
 	if err := r.recorder.RecordKey(ctx, event); err != nil {
-		return Key{}, fmt.Errorf("record the retirement of key %s: %w", id, err)
+		return Key{}, errors.Join(fmt.Errorf("record the retirement of key %s: %w", id, err), r.endRetire(ctx, id))
 	}
 	next, err := r.backend.SetMinimums(ctx, id, Minimums{Decrypt: version, Encrypt: max(version, key.MinEncrypt)})
 	if err == nil {
@@ -134,7 +130,8 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 	}
 	r.forget(id)
 	if err != nil {
-		return Key{}, r.changeFailed(ctx, event, fmt.Errorf("retire versions of key %s below %d: %w", id, version, err))
+		err = fmt.Errorf("retire versions of key %s below %d: %w", id, version, err)
+		return Key{}, errors.Join(r.changeFailed(ctx, event, err), r.endRetire(ctx, id))
 	}
 	r.metrics.changes.WithLabelValues(string(EventRetired)).Inc()
 	if r.o.Escrow != nil {
@@ -146,15 +143,37 @@ func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Ke
 	return next, r.change(ctx, id, func(s *keyState) error {
 		s.Compromised = slices.DeleteFunc(s.Compromised, func(v uint32) bool { return v < version })
 		s.Missing = slices.DeleteFunc(s.Missing, func(v uint32) bool { return v < version })
-		s.Retired = version
+		s.Retired, s.Retiring = version, nil
 		return nil
 	})
 }
 
+// beginRetire writes that versions below the given one are about to be destroyed,
+// unless something holds them. The holds are in the same entry of the store: a hold
+// is there first, and the retirement is refused, or it comes after and is refused.
+func (r *Ring) beginRetire(ctx context.Context, id string, version uint32) error {
+	return r.change(ctx, id, func(s *keyState) error {
+		if len(s.Holds) > 0 {
+			return fmt.Errorf("old versions of key %s are needed by %s: %w", id, s.Holds[0], ErrHeld)
+		}
+		s.Retiring = &retiring{Below: version, Until: r.o.Now().Add(leaseTime).UTC()}
+		return nil
+	})
+}
+
+// endRetire takes back what beginRetire wrote.
+func (r *Ring) endRetire(ctx context.Context, id string) error {
+	return r.change(context.WithoutCancel(ctx), id, func(s *keyState) error { s.Retiring = nil; return nil })
+}
+
 // Hold says that a job needs the old versions of a key, so that they are not
-// retired until Release. Holds survive a restart.
+// retired until Release. Holds survive a restart. ErrBusy while versions of the key
+// are being retired.
 func (r *Ring) Hold(ctx context.Context, id, job string) error {
 	return r.change(ctx, id, func(s *keyState) error {
+		if s.Retiring != nil && r.o.Now().Before(s.Retiring.Until) {
+			return fmt.Errorf("versions of key %s below %d are being retired: %w", id, s.Retiring.Below, ErrBusy)
+		}
 		if !slices.Contains(s.Holds, job) {
 			s.Holds = append(s.Holds, job)
 			slices.Sort(s.Holds)

@@ -44,6 +44,8 @@ type keyState struct {
 	Missing []uint32 `json:"missing,omitempty"`
 	// Claim says who is rotating the key.
 	Claim *claim `json:"claim,omitempty"`
+	// Retiring: versions are being destroyed.
+	Retiring *retiring `json:"retiring,omitempty"`
 	// Creating: the key is created and that is not recorded yet.
 	Creating bool `json:"creating,omitempty"`
 	// Holds names the jobs that still need the old versions, ascending.
@@ -62,6 +64,13 @@ type claim struct {
 	Until time.Time `json:"until"`
 	// Recorded: the rotation stands in the audit log already.
 	Recorded bool `json:"recorded,omitempty"`
+}
+
+// retiring is the intent to destroy the versions below one. Where whoever had it
+// stopped, it is over after a while.
+type retiring struct {
+	Below uint32    `json:"below"`
+	Until time.Time `json:"until"`
 }
 
 func (s *keyState) compromised(version uint32) bool {

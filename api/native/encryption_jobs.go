@@ -112,6 +112,7 @@ func (s *Server) jobError(w http.ResponseWriter, r *http.Request, err error) {
 		service.ErrJobIncomplete: {http.StatusConflict, "values are missing or failed; encrypt them anew, or give up on them with abandon"},
 		service.ErrTooManyJobs:   {http.StatusConflict, "the key has 100 open jobs; finish or abandon some"},
 		service.ErrBatchOrder:    {http.StatusConflict, "batches are numbered from 1 on, without gaps; the job tells the last one"},
+		keys.ErrBusy:             {http.StatusConflict, "old versions of the key are being retired; try again"},
 		keys.ErrKeyUnknown:       {http.StatusNotFound, "there is no such key"},
 		keys.ErrUnsupported:      {http.StatusUnprocessableEntity, "no values are encrypted under this key"},
 	} {

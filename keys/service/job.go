@@ -113,7 +113,7 @@ func NewJobs(s *Service, store JobStore, recorder JobRecorder) *Jobs {
 }
 
 // Open begins a job for a key, whose old versions are held from then on. Total
-// may be 0. ErrTooManyJobs.
+// may be 0. ErrTooManyJobs; keys.ErrBusy while versions of the key are being retired.
 func (j *Jobs) Open(ctx context.Context, a *Asker, keyID string, total int64) (Job, error) {
 	info, err := j.service.ring.Key(ctx, keyID)
 	if err != nil {
@@ -145,7 +145,11 @@ func (j *Jobs) Open(ctx context.Context, a *Asker, keyID string, total int64) (J
 	if err := j.save(ctx, &job); err != nil {
 		return Job{}, err
 	}
-	return job, j.hold(ctx, &job)
+	if err := j.hold(ctx, &job); err != nil {
+		_, end := j.Finish(context.WithoutCancel(ctx), a, keyID, job.ID, true)
+		return Job{}, errors.Join(err, end)
+	}
+	return job, nil
 }
 
 // room refuses a job where too many are open.

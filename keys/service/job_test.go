@@ -260,3 +260,27 @@ func TestOpenJobsAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestJobWhileRetiring: a job that begins while versions are being retired is not
+// open afterwards.
+func TestJobWhileRetiring(t *testing.T) {
+	r := encryptiontest.New(t, service.Options{})
+	log := &jobLog{}
+	jobs := service.NewJobs(r.Service, r.Store, log)
+	corpus(t, r, keys.Confidential, 1)
+	id := r.Ring.ClassID(keys.Confidential)
+	var opened error
+	r.Recorder.Before = func(e keys.Event) error {
+		if e.Kind == keys.EventRetired {
+			_, opened = jobs.Open(t.Context(), encryptiontest.Asker(), id, 1)
+		}
+		return nil
+	}
+	if _, err := r.Ring.Retire(t.Context(), keys.By{}, id, 0); err != nil || !errors.Is(opened, keys.ErrBusy) {
+		t.Fatalf("retired: %v, opened: %v", err, opened)
+	}
+	list, err := jobs.List(t.Context(), id)
+	if err != nil || len(list) != 1 || list[0].State != service.JobAbandoned || len(log.states) != 2 {
+		t.Errorf("%+v, %v, %v", list, err, log.states)
+	}
+}
