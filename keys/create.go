@@ -77,8 +77,10 @@ func (r *Ring) create(ctx context.Context, by By, id string, t Type) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.backend.Describe(ctx, id)
+	key, err := r.backend.Describe(ctx, id)
 	switch {
+	case err == nil && state.Creating && key.Latest > max(state.Versions, 1):
+		return notOne(id, key.Latest)
 	case err == nil && !state.Creating:
 		r.setReady(id)
 		return nil
@@ -124,7 +126,11 @@ func (r *Ring) make(ctx context.Context, id string, t Type, policy Policy) error
 		return err
 	}
 	if material != nil {
-		_, err = r.backend.Import(ctx, id, t, material)
+		var key Key
+		key, err = r.backend.Import(ctx, id, t, material)
+		if err == nil && key.Latest != 1 {
+			return r.changeFailed(ctx, Event{Kind: EventCreated, KeyID: id, Type: t, Version: key.Latest}, notOne(id, key.Latest))
+		}
 	} else {
 		_, _, err = r.backend.Ensure(ctx, id, t)
 	}
@@ -132,6 +138,14 @@ func (r *Ring) make(ctx context.Context, id string, t Type, policy Policy) error
 		return fmt.Errorf("create key %s: %w", id, err)
 	}
 	return nil
+}
+
+// notOne says that a new key has another version than the one that is in escrow:
+// somebody else made it at the same moment. It is not used then, since what is in
+// escrow may not be its material.
+func notOne(id string, version uint32) error {
+	return &UnavailableError{Reason: ReasonFailed, Err: fmt.Errorf(
+		"the new key %s has version %d, not 1: something else made it at the same moment; delete it where it is held, and it is made again", id, version)}
 }
 
 // escrowed gives the material of a version that must be escrowed, and nil for
