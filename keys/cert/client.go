@@ -112,19 +112,27 @@ func (t *trust) parse(authorities, lists []byte, more []*x509.Certificate, now t
 	return nil
 }
 
-// checkSuccessor refuses lists that are older than those in use: to bring back
-// an old one would undo revocations.
+// checkSuccessor refuses lists that are older than those in use, and a file that
+// lacks the list of an authority which is still one: either would undo revocations.
 func (t *trust) checkSuccessor(next *trust) error {
 	if t == nil {
 		return nil
 	}
 	for issuer, old := range t.lists {
 		l := next.lists[issuer]
+		if l == nil && next.settings.CRLFile != "" && next.hasAuthority(issuer) {
+			return fmt.Errorf("client_crl_file %s: it has no list of an authority that has one in use; add its list, or take the authority out of client_ca_file", next.settings.CRLFile)
+		}
 		if l != nil && l.number != nil && old.number != nil && l.number.Cmp(old.number) < 0 {
 			return fmt.Errorf("client_crl_file %s: the list has the number %s, older than %s, which is in use", next.settings.CRLFile, l.number, old.number)
 		}
 	}
 	return nil
+}
+
+// hasAuthority tells whether there is an authority with that name (RawSubject).
+func (t *trust) hasAuthority(name string) bool {
+	return slices.ContainsFunc(t.authorities, func(a *x509.Certificate) bool { return string(a.RawSubject) == name })
 }
 
 // any tells whether client certificates are asked for.

@@ -267,3 +267,33 @@ func BenchmarkRefused(b *testing.B) {
 		}
 	}
 }
+
+// TestListMissing: a file that lacks the list of an authority which had one leaves
+// the old lists in force, until the list is back or the authority is gone.
+func TestListMissing(t *testing.T) {
+	c := newClients(t, nil, nil)
+	second := newAuthority(t, "second")
+	ca := filepath.Join(filepath.Dir(c.list), "ca.pem")
+	leaf, _ := second.client("")
+	chain := [][]*x509.Certificate{{leaf, second.cert}}
+	ends := start.Add(100 * 24 * time.Hour)
+	first := c.crl(1, ends)
+	step := func(when string, authorities, lists []byte, want error, state string) {
+		t.Helper()
+		write(t, ca, authorities)
+		write(t, c.list, lists)
+		cert.Step(c.Keeper)
+		c.records.want(t, when, cert.EventTrustChanged)
+		if err := c.Refused(chain); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", when, err, want)
+		}
+		if s := c.Status(); s.State != state {
+			t.Errorf("%s: %+v", when, s)
+		}
+	}
+	both := pems("CERTIFICATE", c.authority.cert.Raw, second.cert.Raw)
+	step("two lists", both, pems("X509 CRL", first, second.crl(1, ends, leaf)), cert.ErrRevoked, "ok")
+	step("one is missing", both, pems("X509 CRL", first), cert.ErrRevoked, "degraded")
+	step("it is back, empty", both, pems("X509 CRL", first, second.crl(2, ends)), nil, "ok")
+	step("the authority is gone too", pems("CERTIFICATE", c.authority.cert.Raw), pems("X509 CRL", first), cert.ErrUnknownAuthority, "ok")
+}
