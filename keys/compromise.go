@@ -103,7 +103,7 @@ func (r *Ring) settle(ctx context.Context, key Key, compromised []uint32) (Key, 
 
 // Retire makes the versions below the given one, 0 for the latest, unusable
 // for ever: their values do not open any more. ErrHeld when a job still needs
-// them.
+// them, ErrBusy while another node retires versions of the key.
 func (r *Ring) Retire(ctx context.Context, by By, id string, version uint32) (Key, error) {
 	if err := r.manage.take(ctx); err != nil {
 		return Key{}, err
@@ -155,6 +155,9 @@ func (r *Ring) beginRetire(ctx context.Context, id string, version uint32) error
 	return r.change(ctx, id, func(s *keyState) error {
 		if len(s.Holds) > 0 {
 			return fmt.Errorf("old versions of key %s are needed by %s: %w", id, s.Holds[0], ErrHeld)
+		}
+		if s.Retiring != nil && r.o.Now().Before(s.Retiring.Until) { // whoever ended first would end the other's too
+			return fmt.Errorf("versions of key %s below %d are being retired: %w", id, s.Retiring.Below, ErrBusy)
 		}
 		s.Retiring = &retiring{Below: version, Until: r.o.Now().Add(leaseTime).UTC()}
 		return nil

@@ -81,6 +81,9 @@ func TestRetirementThatStopped(t *testing.T) {
 	if err := other.Hold(t.Context(), id, "job 1"); !gone || !errors.Is(err, keys.ErrBusy) {
 		t.Errorf("at once: %v", err)
 	}
+	if _, err := other.Retire(t.Context(), keys.By{}, id, 0); !errors.Is(err, keys.ErrBusy) {
+		t.Errorf("retired beside it: %v", err)
+	}
 	g.clock.advance(2 * time.Minute)
 	if err := other.Hold(t.Context(), id, "job 1"); err != nil {
 		t.Errorf("later: %v", err)

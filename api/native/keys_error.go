@@ -14,7 +14,7 @@ import (
 
 const (
 	keysRetry     = 5 * time.Second // when nothing better is known
-	keyBusyDetail = "another node is rotating the key"
+	keyBusyDetail = "another node is rotating the key or retiring versions of it"
 )
 
 // keyProblem is what an error of keys is answered with.
