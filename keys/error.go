@@ -42,7 +42,8 @@ var (
 	ErrKeyPresent = errors.New("key_present")
 	// ErrHeld is returned when old versions of a key are still needed by a job.
 	ErrHeld = errors.New("key_held")
-	// ErrBusy is returned when another node is rotating the key.
+	// ErrBusy is returned when another node is rotating the key or retiring versions
+	// of it.
 	ErrBusy = errors.New("key_busy")
 	// ErrInvalidMaterial is returned when key material to import does not fit
 	// the key's type.
