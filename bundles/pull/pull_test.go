@@ -155,12 +155,14 @@ func waiting(d time.Duration, then func(*http.Request) (*http.Response, error)) 
 
 type fixture struct {
 	*pull.Puller
-	shelf     *shelf
-	log       *log
-	server    *script
-	confirmed []string
-	logged    bytes.Buffer // read when the puller has ended
-	confirm   func(context.Context) error
+	shelf   *shelf
+	log     *log
+	server  *script
+	confirm func(context.Context) error
+	logged  bytes.Buffer // read when the puller has ended
+
+	mu        sync.Mutex
+	confirmed []string // owned by mu; read when the puller has ended
 }
 
 // run makes a puller of one source and lets it ask for a time. Chance is a half.
@@ -181,13 +183,15 @@ func prepared(t *testing.T, s pull.Source, answers ...func(*http.Request) (*http
 	var err error
 	f.Puller, err = pull.New(f.shelf, f.log, pull.Options{
 		MaxPacked: 1000, Chance: func() float64 { return 0.5 },
-		Logger: zerolog.New(&f.logged),
+		Logger: zerolog.New(zerolog.SyncWriter(&f.logged)),
 		Confirm: func(ctx context.Context, name, digest string) error {
 			if f.confirm != nil {
 				if err := f.confirm(ctx); err != nil {
 					return err
 				}
 			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			f.confirmed = append(f.confirmed, name+" "+digest)
 			return nil
 		},
