@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -53,7 +52,7 @@ func (a *app) boundHeap(ctx context.Context) error {
 			debug.SetGCPercent(int(percent))
 		}
 		if live*gcPercent/100 > room && readMetric(objectsMetric) > live+room {
-			runtime.GC()
+			a.work.Collect()
 		}
 		select {
 		case <-ctx.Done():

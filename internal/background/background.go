@@ -1,7 +1,8 @@
 // Package background runs work that keeps a processor busy for seconds, such as
 // compiling a large bundle, so that requests are answered meanwhile as if
 // another process did it: on an operating system thread of its own, which the
-// kernel lets wait for the others.
+// kernel lets wait for the others. The collector of garbage, which the runtime
+// runs on all threads, is given its own too.
 package background
 
 import (
@@ -10,8 +11,8 @@ import (
 )
 
 // Runner runs work in the background. While there is some, the Go scheduler may
-// use one more thread at a time (GOMAXPROCS), since the one that works is often
-// waiting. A process has one Runner; its methods may be called from any
+// use one or two more threads at a time (GOMAXPROCS), since the one that works is
+// often waiting. A process has one Runner; its methods may be called from any
 // goroutine.
 type Runner struct {
 	mu      sync.Mutex
@@ -47,13 +48,36 @@ func (r *Runner) Do(fn func() error) error {
 	return err
 }
 
+// Collect collects garbage, with as many threads as go with work.
+func (r *Runner) Collect() {
+	r.begin()
+	defer r.end()
+	runtime.GC()
+}
+
 func (r *Runner) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.working++; r.working == 1 {
 		r.before = runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(r.before + 1)
+		runtime.GOMAXPROCS(widened(r.before))
 	}
+}
+
+// widened is the GOMAXPROCS that goes with work where it is n without: one more,
+// and another where the collector could not give its quarter of them to whole
+// threads. Then it would mark on each of them in turns, up to a fifth more than
+// its quarter of all the time since it began: a turn that lasts 50 ms after a
+// second, which is how long a request waits that came to that thread. See
+// startCycle in the runtime's mgcpacer.go.
+func widened(n int) int {
+	switch n++; {
+	case n <= 3:
+		return 4
+	case n == 6:
+		return 7
+	}
+	return n
 }
 
 func (r *Runner) end() {

@@ -4,6 +4,7 @@ package background_test
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestAPanicIsTheCallers(t *testing.T) {
 	}
 }
 
-func TestOneMoreThreadWhileThereIsWork(t *testing.T) {
+func TestMoreThreadsWhileThereIsWork(t *testing.T) {
 	for _, chosen := range []bool{true, false} {
 		if !chosen { // then the runtime chooses again, whatever GOMAXPROCS or -cpu say
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
@@ -54,12 +55,40 @@ func TestOneMoreThreadWhileThereIsWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if outer != before+1 || inner != before+1 {
-			t.Errorf("GOMAXPROCS is %d, in nested work %d, want one more than %d", outer, inner, before)
+		if want := background.Widened(before); outer != want || inner != want {
+			t.Errorf("GOMAXPROCS is %d, in nested work %d, want %d", outer, inner, want)
 		}
 		if now := runtime.GOMAXPROCS(0); now != before {
 			t.Errorf("GOMAXPROCS is %d after the work, was %d", now, before)
 		}
+	}
+}
+
+// TestWidened has what the runtime's collector takes of each number for its
+// threads: a quarter, rounded, unless that is further than 30 % from a quarter.
+func TestWidened(t *testing.T) {
+	for n, want := range map[int]int{1: 4, 2: 4, 3: 4, 4: 5, 5: 7, 6: 7, 7: 8, 63: 64} {
+		got := background.Widened(n)
+		if got != want {
+			t.Errorf("%d with work where it is %d without, want %d", got, n, want)
+		}
+		whole := math.Round(float64(got) / 4)
+		if off := math.Abs(whole/(float64(got)/4) - 1); whole == 0 || off > 0.3 {
+			t.Errorf("%d: the collector has %v whole threads, %.0f %% from a quarter", got, whole, 100*off)
+		}
+	}
+}
+
+// TestCollect sees that garbage is collected, and that the threads that go with
+// it are taken back afterwards.
+func TestCollect(t *testing.T) {
+	r, before := background.New(true), runtime.GOMAXPROCS(0)
+	collected := make(chan struct{})
+	runtime.AddCleanup(new([64]byte), func(done chan struct{}) { close(done) }, collected)
+	r.Collect()
+	<-collected
+	if now := runtime.GOMAXPROCS(0); now != before {
+		t.Errorf("GOMAXPROCS is %d after the collection, was %d", now, before)
 	}
 }
 
@@ -85,27 +114,25 @@ func TestOnlyTheWorkWaits(t *testing.T) {
 }
 
 // TestPrompt reads what the kernel was asked for: short slices of the threads
-// that answer, also of those started later, the usual one of the thread that
-// works. Linux before 6.12 tells of no slice.
+// that answer, also of those started later, and of the thread that works. Linux
+// before 6.12 tells of no slice.
 func TestPrompt(t *testing.T) {
-	slice := func() uint64 {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	attributes := func() *unix.SchedAttr {
 		attr, err := unix.SchedGetAttr(0, 0)
 		if err != nil {
 			t.Error(err)
-			return 0
+			return new(unix.SchedAttr)
 		}
-		return attr.Runtime
+		return attr
 	}
-	var usual, working uint64
-	work := func(found *uint64) {
-		if err := background.New(true).Do(func() error { *found = slice(); return nil }); err != nil {
-			t.Fatal(err)
-		}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own := attributes()
+	own.Runtime = 0 // the usual, whatever an earlier run asked for
+	if err := unix.SchedSetAttr(0, own, 0); err != nil {
+		t.Fatal(err)
 	}
-	work(&usual)
-	nice := threadNice(t)
+	usual, nice := attributes().Runtime, threadNice(t)
 	if err := background.Prompt(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,14 +146,18 @@ func TestPrompt(t *testing.T) {
 		found := make(chan uint64)
 		go func() {
 			runtime.LockOSThread() // not unlocked: the thread ends, another is started
-			found <- slice()
+			found <- attributes().Runtime
 		}()
 		if got := <-found; got >= usual {
-			t.Fatalf("a thread asks for %d ns, the work for %d", got, usual)
+			t.Fatalf("a thread asks for %d ns, usual are %d", got, usual)
 		}
 	}
-	if work(&working); working != usual {
-		t.Errorf("the work asks for %d ns, want %d", working, usual)
+	var working uint64
+	if err := background.New(true).Do(func() error { working = attributes().Runtime; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if working >= usual {
+		t.Errorf("the work asks for %d ns, usual are %d", working, usual)
 	}
 }
 

@@ -9,16 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shortSlice is the slice of time, in nanoseconds, that the threads which answer
-// ask the kernel for; it is the least that Linux takes.
+// shortSlice is the slice of time, in nanoseconds, that threads ask the kernel
+// for; it is the least that Linux takes.
 const shortSlice = 100_000
 
 // Prompt asks the kernel to let this process's threads run soon after they wake
 // rather than for long at a time: a thread that has an answer to give then need
-// not wait until another program, or the work of a Runner, has used up its own
-// slice. No thread gets a larger share of a processor by it. Threads that are
-// started later are like the one that starts them; those of a Runner ask for the
-// usual slice.
+// not wait until another program has used up its own slice. No thread gets a
+// larger share of a processor by it. Threads that are started later are like the
+// one that starts them.
 //
 // It needs no privilege. Linux from 6.12 on does as it is asked (sched(7)); an
 // older one does nothing. Errors are those of the operating system.

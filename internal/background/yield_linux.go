@@ -6,8 +6,10 @@ import "golang.org/x/sys/unix"
 // processor that others want, and all of one that nobody wants.
 const niceness = 10
 
-// yield lets the calling thread wait for others. Where the kernel refuses, the
-// work is done at the usual priority.
+// yield lets the calling thread wait for others. Its slices are short ones too:
+// it then has the processor seldom for long, and never waits for long while it
+// holds a lock of the runtime's that the others want. Where the kernel refuses,
+// the work is done at the usual priority.
 func yield() {
-	_ = slice(unix.Gettid(), 0, niceness) // best effort
+	_ = slice(unix.Gettid(), shortSlice, niceness) // best effort
 }
