@@ -11,8 +11,8 @@ import (
 )
 
 // Runner runs work in the background. While there is some, the Go scheduler may
-// use one or two more threads at a time (GOMAXPROCS), since the one that works is
-// often waiting. A process has one Runner; its methods may be called from any
+// use one to three more threads at a time (GOMAXPROCS), since the one that works
+// is often waiting. A process has one Runner; its methods may be called from any
 // goroutine.
 type Runner struct {
 	mu      sync.Mutex
@@ -65,7 +65,7 @@ func (r *Runner) begin() {
 }
 
 // widened is the GOMAXPROCS that goes with work where it is n without: one more,
-// and another where the collector could not give its quarter of them to whole
+// and others where the collector could not give its quarter of them to whole
 // threads. Then it would mark on each of them in turns, up to a fifth more than
 // its quarter of all the time since it began: a turn that lasts 50 ms after a
 // second, which is how long a request waits that came to that thread. See
@@ -86,7 +86,10 @@ func (r *Runner) end() {
 	if r.working--; r.working > 0 {
 		return
 	}
-	if runtime.GOMAXPROCS(r.before); !r.chosen {
+	// Either stops the world.
+	if r.chosen {
+		runtime.GOMAXPROCS(r.before)
+	} else {
 		runtime.SetDefaultGOMAXPROCS()
 	}
 }

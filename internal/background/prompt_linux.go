@@ -32,16 +32,15 @@ func Prompt() error {
 			return fmt.Errorf("list the threads: %w", err)
 		}
 		// A thread may have ended meanwhile.
-		if err := slice(id, shortSlice, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := schedule(id, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("ask for a short slice: %w", err)
 		}
 	}
 	return nil
 }
 
-// slice sets how many nanoseconds a thread asks for at a time, 0 for the usual,
-// and adds to its nice value.
-func slice(thread int, nanoseconds uint64, nicer int32) error {
+// schedule asks for short slices for a thread, and adds to its nice value.
+func schedule(thread int, nicer int32) error {
 	attr, err := unix.SchedGetAttr(thread, 0)
 	if err != nil {
 		return err
@@ -49,6 +48,6 @@ func slice(thread int, nanoseconds uint64, nicer int32) error {
 	if attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
 		return nil // somebody chose what it is
 	}
-	attr.Runtime, attr.Nice = nanoseconds, min(attr.Nice+nicer, 19)
+	attr.Runtime, attr.Nice = shortSlice, min(attr.Nice+nicer, 19)
 	return unix.SchedSetAttr(thread, attr, 0)
 }

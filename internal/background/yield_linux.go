@@ -11,5 +11,5 @@ const niceness = 10
 // holds a lock of the runtime's that the others want. Where the kernel refuses,
 // the work is done at the usual priority.
 func yield() {
-	_ = slice(unix.Gettid(), shortSlice, niceness) // best effort
+	_ = schedule(unix.Gettid(), niceness) // best effort
 }
